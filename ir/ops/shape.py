@@ -1,0 +1,167 @@
+"""Shape ops: views wherever strides can say it. Also the generators, whose values depend on the index only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..dims import divide, identical, product, require_equal
+from ..op import no_gradient, op
+from ..types import DTYPES, TensorType, TypeRuleError, broadcast, normalize_axis
+
+
+def _list(shape):
+    return f"({', '.join(map(str, shape))})"
+
+
+@op
+class reshape:
+    """the same elements in row-major order, in another shape"""
+    kind = "view"
+    def infer(x, *, shape):
+        if not identical(product(shape), x.size) and not require_equal(product(shape), x.size):
+            raise TypeRuleError(f"{x} has {x.size} elements, shape {_list(shape)} has {product(shape)}")
+        return TensorType(x.dtype, shape)
+    def ref(x, *, shape): return np.reshape(x, shape)
+    def vjp(g, out, x, *, shape): return (reshape(g, shape=x.shape),)
+
+
+def infer_minus_one(shape, size):
+    """Replaces one -1 in `shape` by what `size` leaves for it."""
+    if sum(identical(d, -1) for d in shape) > 1:
+        raise TypeRuleError(f"only one -1 in a shape, got {_list(shape)}")
+    if not any(identical(d, -1) for d in shape):
+        return tuple(shape)
+    rest = product(d for d in shape if not identical(d, -1))
+    missing = divide(size, rest)
+    if missing is None:
+        if isinstance(size, int) and isinstance(rest, int):
+            raise TypeRuleError(f"{size} elements do not divide into shape {_list(shape)}")
+        missing = size // rest
+    return tuple(missing if identical(d, -1) else d for d in shape)
+
+
+@op
+class permute:
+    """axes in another order: out.shape[i] = x.shape[axes[i]]"""
+    kind = "view"
+    def infer(x, *, axes):
+        if sorted(axes) != list(range(x.ndim)):
+            raise TypeRuleError(f"axes {_list(axes)} are not an order of the {x.ndim} axes of {x}")
+        return TensorType(x.dtype, tuple(x.shape[a] for a in axes))
+    def ref(x, *, axes): return np.transpose(x, axes)
+    def vjp(g, out, x, *, axes): return (permute(g, axes=tuple(int(a) for a in np.argsort(axes))),)
+
+
+@op
+class broadcast_to:
+    """x repeated along axes of size 1 and new leading axes"""
+    kind = "view"
+    def infer(x, *, shape):
+        result = broadcast([x.shape, shape])
+        if len(result) != len(shape) or not all(identical(a, b) for a, b in zip(result, shape, strict=True)):
+            raise TypeRuleError(f"{x} does not broadcast to {_list(shape)}")
+        return TensorType(x.dtype, shape)
+    def ref(x, *, shape): return np.broadcast_to(x, shape)
+    def vjp(g, out, x, *, shape): return (g,)  # the sum over the new axes is taken for every op alike
+
+
+@op
+class slice_:
+    """size elements of every axis, from start, in steps: x[start], x[start + step], ..."""
+    kind = "view"
+    def infer(x, *, start, size, step):
+        if not len(start) == len(size) == len(step) == x.ndim:
+            raise TypeRuleError(f"start, size and step need one entry for each of the {x.ndim} axes")
+        return TensorType(x.dtype, size)
+    def ref(x, *, start, size, step): return x[_slices(start, size, step)]
+    def vjp(g, out, x, *, start, size, step): return (unslice(g, shape=x.shape, start=start, step=step),)
+
+
+def _slices(start, size, step):
+    stop = [a + n * b for a, n, b in zip(start, size, step, strict=True)]
+    return tuple(
+        np.s_[a:(None if e < 0 else e):b] if n else np.s_[0:0]
+        for a, e, b, n in zip(start, stop, step, size, strict=True)
+    )
+
+
+@op
+class unslice:
+    """zeros of a shape with x put at start, in steps: the reverse of slice"""
+    kind = "copy"
+    def infer(x, *, shape, start, step):
+        if not len(start) == len(shape) == len(step) == x.ndim:
+            raise TypeRuleError(f"shape, start and step need one entry for each of the {x.ndim} axes")
+        return TensorType(x.dtype, shape)
+    def ref(x, *, shape, start, step):
+        out = np.zeros(shape, x.dtype)
+        out[_slices(start, x.shape, step)] = x
+        return out
+    def vjp(g, out, x, *, shape, start, step): return (slice_(g, start=start, size=x.shape, step=step),)
+
+
+@op
+class concat:
+    """arrays one after the other along an axis"""
+    kind = "copy"
+    def infer(*xs, axis):
+        first = xs[0]
+        axis = normalize_axis(axis, first.ndim)
+        for x in xs[1:]:
+            if x.ndim != first.ndim or x.dtype != first.dtype:
+                raise TypeRuleError(f"arrays differ in rank or dtype: {first} and {x}")
+            for i, (a, b) in enumerate(zip(first.shape, x.shape, strict=True)):
+                if i != axis and not require_equal(a, b):
+                    raise TypeRuleError(f"sizes of axis {i} differ: {a} and {b}; only axis {axis} may differ")
+        total = sum((x.shape[axis] for x in xs[1:]), first.shape[axis])
+        return TensorType(first.dtype, (*first.shape[:axis], total, *first.shape[axis + 1:]))
+    def ref(*xs, axis): return np.concatenate(xs, axis)
+    def vjp(g, out, *xs, axis):
+        grads, offset = [], 0
+        for x in xs:
+            start = tuple(offset if i == axis else 0 for i in range(x.ndim))
+            grads.append(slice_(g, start=start, size=x.shape, step=(1,) * x.ndim))
+            offset = offset + x.shape[axis]
+        return tuple(grads)
+
+
+# generators -----------------------------------------------------------------------------------------------------
+@op
+class constant:
+    """an array that is part of the program"""
+    kind = "constant"
+    def infer(*, digest, dtype, shape): return TensorType(dtype, shape)
+    def ref(*, digest, dtype, shape): raise LookupError(f"constant {digest} is resolved by the interpreter")
+    vjp = no_gradient("a constant has no inputs")
+
+
+@op
+class full:
+    """one number everywhere"""
+    generator = True
+    def infer(*, shape, value, dtype): return TensorType(dtype, shape)
+    def ref(*, shape, value, dtype): return np.full(shape, value, DTYPES[dtype])
+    vjp = no_gradient("a constant has no inputs")
+    def scalar(s, *, shape, value, dtype): return s.constant(value, dtype)
+
+
+@op
+class iota:
+    """the index along one axis"""
+    generator = True
+    def infer(*, shape, axis, dtype): return TensorType(dtype, shape)
+    def ref(*, shape, axis, dtype):
+        line = np.arange(shape[axis], dtype=DTYPES[dtype])
+        return np.broadcast_to(line.reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape)
+    vjp = no_gradient("an index has no inputs")
+    def scalar(s, *, shape, axis, dtype): return s.cast(s.index(axis - len(shape)), dtype)
+
+
+@op
+class dim_scalar:
+    """a dimension as a number"""
+    generator = True
+    def infer(*, value): return TensorType("f32", (), weak=True)
+    def ref(*, value): return np.float32(value)
+    vjp = no_gradient("a dimension has no inputs")
+    def scalar(s, *, value): return s.dim(value)
