@@ -1,0 +1,367 @@
+"""A running trace: the builder behind its Tensors, what it knows of modules and parameters, and the way to the numbers
+behind traced values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..ir.build import Builder, Ref, source_line
+from ..ir.dims import Dim, DimScope, dim_scope
+from ..ir.graph import Attrs, Graph, Literal, Node, Operand, Value
+from ..ir.interp import Interpreter
+from ..ir.location import Location, user_location
+from ..ir.op import OPS, Op
+from ..ir.types import TensorType, type_of
+from .apply import from_list
+from .escaped import EscapedArray, escaped, plain
+from .ledger import Leaf, Ledger, Reentry, Store, Tag, Write, written_buffer
+from .module import Buffer, Module, Parameter
+from .state import TraceError, current_trace, running
+from .tensor import Tensor
+
+
+class LeakedTensor(TraceError):
+    """A traced value is used after its trace has ended."""
+
+
+class NeedsValue(TraceError):
+    """Python asks for the number behind a traced value, and the trace has no example data."""
+
+
+class TraceBuilder(Builder):
+    """The builder of a running trace: knows where it was made, notices constants that had left the graph, and reads
+    values of enclosing traces as additional inputs."""
+
+    def __init__(self, trace: Trace, name: str, scope: DimScope) -> None:
+        super().__init__(name, trace.location, Tensor, scope)  # type: ignore[arg-type]
+        self.trace = trace
+        self._entering: list[tuple[Tag, str, Operand]] = []
+
+    def emit(self, op: Op, args: Sequence[Any], attrs: Attrs, regions: tuple[Graph, ...] = ()) -> Any:
+        if self.trace.ended:
+            raise self.trace.leaked([a for a in args if isinstance(a, Ref) and a._builder is self])
+        inner = current_trace()
+        if inner is not None and inner is not self.trace:
+            return inner.builder.emit(op, args, attrs, regions)
+        before, self._entering = self._entering, []
+        try:
+            operands = [self.operand(a) for a in args]
+            entering = self._entering
+        finally:
+            self._entering = before
+        block = self.trace.no_grad
+        if block is not None and op.name != "stop_gradient":
+            operands = [block.cut(self, o) for o in operands]
+        arguments = [o.value if isinstance(o, Literal) else self.wrap(o) for o in operands]
+        result = super().emit(op, arguments, attrs, regions)
+        if block is not None:
+            block.inside.update(self.nodes[-1].outputs)
+        self._reentered(entering, self.nodes[-1].output)
+        return result
+
+    def operand(self, arg: Any) -> Operand:
+        if isinstance(arg, (list, tuple)):
+            arg = from_list(arg)
+        if isinstance(arg, Ref):
+            if arg._builder is self:
+                return arg._value
+            return self.trace.enclosed(arg)._value
+        found = None if isinstance(arg, (bool, Dim)) else self.trace.ledger.origin(arg)
+        result = super().operand(plain(arg))
+        if found is not None:
+            self._entering.append((*found, result))
+        return result
+
+    def flush(self) -> None:
+        """Constants that came back without being an operand of a node: `gt.tensor(...)`, or a result as it is."""
+        entering, self._entering = self._entering, []
+        self._reentered(entering, None)
+
+    def _reentered(self, entering: list[tuple[Tag, str, Operand]], user: Value | None) -> None:
+        ledger = self.trace.ledger
+        for tag, how, operand in entering:
+            ledger.reentries.append(Reentry(tag.origins, *ledger.spot(), operand, user, how))
+
+
+class NoGradBlock:
+    """One `with no_grad()` of a trace: what is computed inside is a constant for the gradient."""
+
+    def __init__(self, where: Location | None) -> None:
+        self.where = where
+        self.inside: set[Value] = set()
+        self._cut: dict[Value, Value] = {}
+
+    def cut(self, builder: TraceBuilder, operand: Operand) -> Operand:
+        """`operand` behind a stop_gradient, if it comes from outside of the block and could carry a gradient."""
+        if isinstance(operand, Literal) or operand in self.inside or not operand.type.is_float:
+            return operand
+        if operand not in self._cut:
+            location, builder.location = builder.location, lambda: self.where
+            try:
+                self._cut[operand] = builder.emit(OPS["stop_gradient"], (builder.wrap(operand),), {})._value
+            finally:
+                builder.location = location
+            builder.trace.ledger.cuts[self._cut[operand].name] = self.where
+        return self._cut[operand]
+
+
+class Trace:
+    """A running trace. Tensors belong to it; after it has ended they refuse to be used."""
+
+    def __init__(self, name: str, outer: Trace | None) -> None:
+        self.outer = outer
+        self.ended = False
+        self.ledger = Ledger(self.location)
+        scope = outer.builder.scope if outer else DimScope(where=self._where)
+        scope.scalar = _scalar_of_current
+        self.builder = TraceBuilder(self, name, scope)
+        self.no_grad: NoGradBlock | None = None
+        self.examples: dict[str, Any] = {}  # arrays by input name; a Tensor of the enclosing trace; None for a spec
+        self.stored: dict[int, Tensor] = {}  # the present value of a Parameter or Buffer, by id
+        self.names: dict[int, str] = {}
+        self.parameters: dict[str, Parameter] = {}
+        self.buffers: dict[str, Buffer] = {}
+        self.captured: dict[str, Parameter] = {}
+        self.closure: dict[str, Tensor] = {}
+        self.paths: dict[int, str] = {}  # modules
+        self._enclosed: dict[Operand, Tensor] = {}
+        self._scopes: list[str] = [""]
+        self._arrays: dict[Value, Any] = {}  # numbers computed so far
+        self._producers: dict[Value, tuple[int, Node]] = {}
+        self._indexed = 0
+
+    # where we are ---------------------------------------------------------------------------------------------------
+    def location(self) -> Location | None:
+        """The user's line that is running, with the path of the module that it belongs to."""
+        where = user_location()
+        return None if where is None else replace(where, scope=self._scopes[-1] or where.scope)
+
+    def _where(self) -> str:
+        where = self.location()
+        return f"{where.file}:{where.line}" if where else ""
+
+    def at_line(self, fact: str, write: str) -> str:
+        """An error text: the fact, the user's line, what to write instead."""
+        where = self.location()
+        text = fact
+        if where is not None:
+            text += f"\n  at    {where.file}:{where.line}" + (f"  {where.scope}" if where.scope else "")
+            text += f"\n        {source_line(where)}"
+        return f"{text}\n  write {write}"
+
+    @contextmanager
+    def module_scope(self, module: Module) -> Iterator[None]:
+        """Nodes recorded inside belong to `module`; one that is not part of the traced module keeps the scope."""
+        self._scopes.append(self.paths.get(id(module), self._scopes[-1]))
+        try:
+            yield
+        finally:
+            self._scopes.pop()
+
+    # inputs ---------------------------------------------------------------------------------------------------------
+    def input(self, name: str, kind: TensorType, role: str, example: Any) -> Tensor:
+        tensor = self.builder.input(name, TensorType(kind.dtype, kind.shape), role)
+        self.examples[name] = example
+        return tensor
+
+    def declare(self, name: str, stored: Parameter | Buffer) -> Tensor:
+        """Makes a parameter or buffer an input of the program."""
+        role = "param" if isinstance(stored, Parameter) else "buffer"
+        tensor = self.input(name, type_of(stored.array), role, stored.array)
+        self.stored[id(stored)] = tensor
+        self.names[id(stored)] = name
+        if isinstance(stored, Parameter):
+            self.parameters[name] = stored
+        else:
+            self.buffers[name] = stored
+        return tensor
+
+    def scalar(self, name: str) -> Tensor:
+        """The runtime scalar `seed` or `step`, int64."""
+        if name in self.builder.roles:
+            return self.builder.wrap(next(v for v in self.builder.inputs if v.name == name))
+        from . import rng
+
+        return self.input(name, TensorType("i64"), "scalar", np.int64(rng.initial_seed() if name == "seed" else 0))
+
+    def dim_scalar(self, dim: Dim) -> Tensor:
+        return self.builder.wrap(self.builder.dim_scalar(dim))
+
+    def value_of(self, stored: Parameter | Buffer) -> Tensor:
+        """What a Parameter or Buffer is at this point of the program. One that no module registered is captured."""
+        if id(stored) in self.stored:
+            return self.stored[id(stored)]
+        if self.outer is not None:
+            self.stored[id(stored)] = self.enclosed(self.outer.value_of(stored))
+            return self.stored[id(stored)]
+        name = f"captured.{len(self.captured)}"
+        tensor = self.declare(name, stored)
+        if isinstance(stored, Parameter):
+            self.captured[name] = stored
+        return tensor
+
+    def update(self, buffer: Buffer, value: Any) -> None:
+        """`self.buffer = value` inside forward: an update of the program."""
+        from .functional import astype, broadcast_to
+
+        before = self.value_of(buffer)
+        tensor = value if isinstance(value, Ref) else self.builder.wrap(self.builder.operand(value))
+        tensor = astype(tensor, before.type.dtype)
+        if tuple(tensor.shape) != tuple(before.shape):
+            tensor = broadcast_to(tensor, before.shape)
+        self.stored[id(buffer)] = tensor
+        self.builder.updates[self.names[id(buffer)]] = tensor._value
+
+    def enclosed(self, ref: Ref) -> Tensor:
+        """A value of an enclosing trace as an input of this one."""
+        trace = getattr(ref._builder, "trace", None)
+        if trace is None:
+            raise ValueError(f"{ref!r} belongs to graph {ref._builder.name}, not to {self.builder.name}")
+        if trace.ended:
+            raise trace.leaked([ref])
+        outer = self.outer
+        while outer is not None and outer is not trace:
+            outer = outer.outer
+        if outer is None:
+            raise ValueError(f"{ref!r} belongs to trace {ref._builder.name}, which does not enclose {self.builder.name}")
+        if ref._value not in self._enclosed:
+            name = f"closure.{len(self.closure)}"
+            self.closure[name] = ref  # type: ignore[assignment]
+            self._enclosed[ref._value] = self.input(name, ref.type, "input", ref)
+        return self._enclosed[ref._value]
+
+    # the boundary with Python -----------------------------------------------------------------------------------------
+    def record(self, kind: str, tensor: Ref, detail: str = "", result: Any = None) -> Tag:
+        if self.ended:
+            raise self.leaked([tensor])
+        value = tensor._value
+        assert isinstance(value, Value)
+        return Tag(self.ledger, (self.ledger.record(kind, value, detail, result),))
+
+    def escape(self, kind: str, tensor: Ref, detail: str = "") -> EscapedArray:
+        """The array behind a traced value, tagged with where it left."""
+        array = self.concrete(tensor, kind)
+        target = written_buffer() if kind == "asarray" else None
+        tag = self.record(kind, tensor, f"{target[1]}[...] = " if target else detail)
+        if target is not None:
+            self.ledger.filled(target[0], tag)
+        return escaped(np.array(array), tag)
+
+    def number(self, kind: str, tensor: Ref, convert: Callable[[np.ndarray], Any]) -> Any:
+        """The Python number behind a traced value. Python strips tags off these, so the ledger remembers the number."""
+        target = written_buffer() if kind in ("float", "int") else None
+        result = convert(self.concrete(tensor, kind))
+        tag = self.record(kind, tensor, f"{target[1]}[...] = " if target else "", result)
+        if target is not None:
+            self.ledger.filled(target[0], tag)
+        if kind != "bool":
+            self.ledger.remember(float(result), tag)
+        return result
+
+    def constant(self, array: np.ndarray, requires_grad: bool) -> Tensor:
+        """`gt.tensor(array)` in the traced program."""
+        tensor = self.builder.wrap(self.builder.operand(array))
+        self.builder.flush()
+        self.ledger.leaves.append(Leaf(*self.ledger.spot(), tensor._value, requires_grad))
+        return tensor
+
+    def parameter_data(self, stored: Parameter | Buffer) -> EscapedArray:
+        """`parameter.data` inside a traced program: the values leave it; writing to them is noticed."""
+        name = self.names.get(id(stored), "")
+        value = self.value_of(stored)
+        tag = self.record("data", value, name)
+        if isinstance(stored, Parameter):
+
+            def written(array: np.ndarray) -> None:
+                if np.may_share_memory(array, stored.array):
+                    self.ledger.writes.append(Write(name, *self.ledger.spot()))
+
+            tag.written = written
+        return escaped(stored.array, tag)
+
+    def attribute_stored(self, module: Module, name: str) -> None:
+        self.ledger.stores.append(Store(self.paths.get(id(module), ""), name, *self.ledger.spot()))
+
+    def leaked(self, tensors: Sequence[Ref]) -> LeakedTensor:
+        """The error for a Tensor of an ended trace: where it was made, and where it is used."""
+        where = user_location()
+        lines = [f"a traced value of {self.builder.name} is used after its trace has ended"]
+        for tensor in tensors[:1]:
+            value = tensor._value
+            assert isinstance(value, Value)
+            lines[0] += f": {self.builder.describe(value)}"
+            made = next((n.location for n in self.builder.nodes if value in n.outputs), None)
+            if made is not None:
+                lines += [f"  made  {made.file}:{made.line}" + (f"  {made.scope}" if made.scope else "")]
+                lines += [f"        {source_line(made)}"]
+        if where is not None:
+            lines += [f"  used  {where.file}:{where.line}", f"        {source_line(where)}"]
+        lines += ["  write return the value from the traced function; keep state in a gt.buffer"]
+        return LeakedTensor("\n".join(lines))
+
+    # concrete values --------------------------------------------------------------------------------------------------
+    def concrete(self, tensor: Ref, kind: str) -> Any:
+        """The array behind a traced value: interprets the part of the program that it needs and has not had yet."""
+        if self.ended:
+            raise self.leaked([tensor])
+        if tensor._builder is not self.builder:
+            return tensor._builder.trace.concrete(tensor, kind)  # type: ignore[attr-defined]
+        operand = tensor._value
+        if isinstance(operand, Literal):
+            return np.asarray(operand.value)
+        nodes, inputs = self._missing(operand)
+        for value in inputs:
+            self._arrays[value] = self._example(value, tensor, kind)
+        if nodes:
+            known = {v for n in nodes for v in n.values()} - {v for n in nodes for v in n.outputs}
+            outputs = tuple((v.name, v) for n in nodes for v in n.outputs)
+            graph = Graph("part", tuple(known), {}, tuple(nodes), outputs, (), self.builder.constants)
+            hints = {s.name: s.hint for s in self.builder.scope.symbols.values() if s.hint is not None}
+            with running(None), dim_scope(None):
+                results, _ = Interpreter(graph, {v.name: self._arrays[v] for v in known}, dims=hints).run()
+            self._arrays.update((v, results[name]) for name, v in outputs)
+        return self._arrays[operand]
+
+    def _missing(self, wanted: Value) -> tuple[list[Node], list[Value]]:
+        """The nodes in order, and the inputs, whose numbers are still unknown and needed for `wanted`."""
+        for i in range(self._indexed, len(self.builder.nodes)):
+            self._producers.update((v, (i, self.builder.nodes[i])) for v in self.builder.nodes[i].outputs)
+        self._indexed = len(self.builder.nodes)
+        nodes: dict[int, Node] = {}
+        inputs: list[Value] = []
+        stack, seen = [wanted], set()
+        while stack:
+            value = stack.pop()
+            if value in seen or value in self._arrays:
+                continue
+            seen.add(value)
+            if value not in self._producers:
+                inputs.append(value)
+                continue
+            i, node = self._producers[value]
+            nodes[i] = node
+            stack += node.values()
+        return [nodes[i] for i in sorted(nodes)], inputs
+
+    def _example(self, value: Value, tensor: Ref, kind: str) -> Any:
+        example = self.examples[value.name]
+        if isinstance(example, Ref):
+            return example._builder.trace.concrete(example, kind)  # type: ignore[attr-defined]
+        if example is None:
+            raise NeedsValue(
+                self.at_line(
+                    f"Python needs the value of a traced {tensor.type} here ({kind}), and input {value.name} is a spec",
+                    "pass example arrays instead of specs, or keep the value traced (gt.where instead of if)",
+                )
+            )
+        return example
+
+
+def _scalar_of_current(dim: Dim) -> Any:
+    trace = current_trace()
+    return int(dim) if trace is None else trace.dim_scalar(dim)
