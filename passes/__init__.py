@@ -1,0 +1,1 @@
+"""Graph -> Graph and Graph -> Tape: named pure functions."""

@@ -1,0 +1,100 @@
+"""Matrix products as BLAS calls: batch axes, transposes and leading dimensions found from strides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..ir.dims import DimLike, identical
+from ..ir.graph import Node
+from ..ir.dims import Shape
+from ..ir.tape import Instr, Operand, View
+from ..ir.types import is_one
+from .fuse import aligned
+
+MAX_BATCH_AXES = 2  # the kernel's two batch loops
+
+
+@dataclass(frozen=True)
+class _Axis:
+    size: DimLike
+    x: DimLike
+    y: DimLike
+    out: DimLike
+
+
+def gemm_instr(node: Node, x: View, y: View, out: View, shapes: tuple[Shape, Shape, Shape]) -> Instr | None:
+    """The call for out = x @ y, or None where an operand needs a copy first (BLAS wants one unit stride, and no 0).
+
+    The instruction's axes are (batch 1, batch 2, rows, columns, inner).
+    """
+    xs, ys, outs = shapes
+    x_strides = x.strides if len(xs) > 1 else (0, *x.strides)
+    y_strides = y.strides if len(ys) > 1 else (*y.strides, 0)
+    xs = xs if len(xs) > 1 else (1, *xs)
+    ys_1d = len(ys) == 1
+    ys = ys if len(ys) > 1 else (*ys, 1)
+    out_strides = list(out.strides)
+    if len(shapes[0]) == 1:
+        out_strides.insert(len(out_strides) - (0 if ys_1d else 1), 0)
+    if ys_1d:
+        out_strides.append(0)
+    rank = max(len(xs), len(ys))
+    batch_count = rank - 2
+    batch_shape = outs[:batch_count]
+    xb = _padded(xs, x_strides, rank)
+    yb = _padded(ys, y_strides, rank)
+    batch = [
+        _Axis(batch_shape[i], xb[i], yb[i], out_strides[i]) for i in range(batch_count) if not is_one(batch_shape[i])
+    ]
+    rows = _Axis(xs[-2], x_strides[-2], 0, out_strides[-2])
+    columns = _Axis(ys[-1], 0, y_strides[-1], out_strides[-1])
+    inner = _Axis(xs[-1], x_strides[-1], y_strides[-2], 0)
+    while batch and identical(batch[-1].y, 0) and _joins(batch[-1], rows):
+        rows = _Axis(batch[-1].size * rows.size, rows.x, 0, rows.out)
+        batch.pop()
+    merged: list[_Axis] = []
+    for axis in batch:
+        if merged and _joins(merged[-1], axis):
+            merged[-1] = _Axis(merged[-1].size * axis.size, axis.x, axis.y, axis.out)
+        else:
+            merged.append(axis)
+    if len(merged) > MAX_BATCH_AXES:
+        return None
+    if not _matrix(rows.size, rows.x, inner.size, inner.x) or not _matrix(inner.size, inner.y, columns.size, columns.y):
+        return None
+    if not (identical(columns.out, 1) or is_one(columns.size)):
+        return None
+    axes = [*([_Axis(1, 0, 0, 0)] * (MAX_BATCH_AXES - len(merged))), *merged, rows, columns, inner]
+    operands = (
+        Operand(View(x.buffer, x.offset, tuple(a.x for a in axes)), "r"),
+        Operand(View(y.buffer, y.offset, tuple(a.y for a in axes)), "r"),
+        Operand(View(out.buffer, out.offset, tuple(a.out for a in axes)), "w"),
+    )
+    kernel = f"gemm_{node.output.type.dtype}"
+    return Instr(kernel, tuple(a.size for a in axes), operands, (0, 1, 2, 3), (), node.location, "matmul")
+
+
+def _padded(shape: Shape, strides: tuple[DimLike, ...], rank: int) -> list[DimLike]:
+    full = aligned(shape, rank)
+    steps = (0,) * (rank - len(shape)) + tuple(strides)
+    return [0 if is_one(d) else s for d, s in zip(full, steps, strict=True)]
+
+
+def _joins(outer: _Axis, inner: _Axis) -> bool:
+    """Whether two axes step as one through all three operands."""
+    return all(
+        identical(a, b * inner.size) for a, b in ((outer.x, inner.x), (outer.y, inner.y), (outer.out, inner.out))
+    )
+
+
+def _matrix(rows: DimLike, row_stride: DimLike, columns: DimLike, column_stride: DimLike) -> bool:
+    """Whether BLAS can read it, plain or transposed: one unit stride, the other not 0 (an axis of size 1 is free)."""
+    plain = (identical(column_stride, 1) or is_one(columns)) and (_positive(row_stride) or is_one(rows))
+    transposed = (identical(row_stride, 1) or is_one(rows)) and (_positive(column_stride) or is_one(columns))
+    return plain or transposed
+
+
+def _positive(stride: DimLike) -> bool:
+    from ..ir.dims import bounds
+
+    return bounds(stride)[0] > 0

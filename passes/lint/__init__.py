@@ -1,0 +1,1 @@
+"""The lint: findings about gradient flow, as pure functions over evidence."""

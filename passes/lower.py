@@ -1,0 +1,508 @@
+"""Graph -> Tape: gives every value that must exist in memory a buffer, and every group and node its instructions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..ir.dims import DimLike, dim_scope, DimScope, identical, product
+from ..ir.graph import Graph, Literal, Node, Operand as GraphOperand, Value
+from ..ir.op import OPS
+from ..ir.tape import (
+    ERROR_WORDS,
+    Buffer,
+    Instr,
+    Operand,
+    RowProgram,
+    StopIf,
+    Step,
+    Tape,
+    View,
+    contiguous,
+)
+from ..ir.types import is_one
+from .fuse import Group, Partition, fuse, fusible, reduction_kind
+from .layout import source_strides, strided_view
+from .rows import Place, Rows, build_rows
+
+
+def lower(graph: Graph, checks: Sequence[str] = ()) -> Tape:
+    """The tape of an expanded graph. `checks` names scalar outputs that must be finite before anything is updated."""
+    with dim_scope(DimScope(dict(graph.symbols), quiet=True)):
+        return _Lowering(graph, checks).run()
+
+
+def late_nodes(graph: Graph, checks: Sequence[str]) -> set[Node]:
+    """The nodes that only updates need: with something to check they must come after it."""
+    if not checks:
+        return set()
+    live = {v for name, v in graph.outputs if isinstance(v, Value)}
+    early = set()
+    for node in reversed(graph.nodes):
+        if live.intersection(node.outputs):
+            early.add(node)
+            live.update(node.values())
+    return set(graph.nodes) - early
+
+
+class _Lowering:
+    def __init__(self, graph: Graph, checks: Sequence[str]) -> None:
+        self.graph = graph
+        self.checks = checks
+        self.producer = graph.producers()
+        self.uses = graph.uses()
+        self.late = late_nodes(graph, checks)
+        self.partition: Partition = fuse(graph, self.late)
+        self.buffers: list[Buffer] = []
+        self.steps: list[Step] = []
+        self.rows: dict[str, RowProgram] = {}
+        self.views: dict[Value, View] = {}
+        self.store: dict[str, int] = {}  # updated input -> its buffer
+        self.error = -1
+        self.outputs = {v for _, v in graph.outputs if isinstance(v, Value)}
+        self.update_of = {v: name for name, v in graph.updates if isinstance(v, Value)}
+        self.group_of = {n: g for g in self.partition.items if isinstance(g, Group) for n in g.nodes}
+        self.late_copies: list[tuple[View, Value]] = []
+
+    # buffers --------------------------------------------------------------------------------------------------------
+    def buffer(self, name: str, segment: str, dtype: str, size: DimLike) -> int:
+        self.buffers.append(Buffer(name, segment, dtype, size))
+        return len(self.buffers) - 1
+
+    def dense(self, value: Value, segment: str = "arena") -> View:
+        index = self.buffer(value.name, segment, value.type.dtype, value.type.size)
+        return View(index, 0, contiguous(value.type.shape))
+
+    def error_word(self) -> View:
+        if self.error < 0:
+            self.error = self.buffer("error", "error", "i64", ERROR_WORDS)
+        return View(self.error, 0, (1,))
+
+    # the walk -------------------------------------------------------------------------------------------------------
+    def run(self) -> Tape:
+        graph = self.graph
+        roles = {"input": "input", "param": "param", "buffer": "buffer", "state": "state", "scalar": "scalar"}
+        for value in graph.inputs:
+            self.views[value] = self.dense(value, roles[graph.roles[value.name]])
+        updated = {name for name, _ in graph.updates}
+        self.store = {n: self.views[graph.input(n)].buffer for n in updated}
+        self.save_old_values(updated)
+        items = self.partition.items
+        stopped = not self.checks
+        if self.checks:
+            self.error_word()
+        for position, item in enumerate(items):
+            late = item.late if isinstance(item, Group) else item in self.late
+            if late and not stopped:
+                self.check()
+                stopped = True
+            self.position = position
+            if isinstance(item, Group):
+                self.group(item)
+            else:
+                self.node(item)
+        for value in self.outputs:
+            self.view(value)
+        if not stopped:
+            self.check()
+        self.finish_updates()
+        outputs = tuple((name, self.output_view(v), v.type) for name, v in graph.outputs)
+        return Tape(
+            graph.name,
+            tuple(self.buffers),
+            tuple(self.steps),
+            self.rows,
+            tuple((v.name, self.views[v].buffer, v.type) for v in graph.inputs),
+            outputs,
+            graph.symbols,
+            graph.guards,
+            graph.constants,
+        )
+
+    def check(self) -> None:
+        for name in self.checks:
+            value = self.graph.output(name)
+            if isinstance(value, Value):
+                view = self.view(value)
+                operands = (
+                    Operand(View(view.buffer, view.offset, (0,)), "r"),
+                    Operand(View(self.error_word().buffer, 0, (0,)), "rw"),
+                )
+                kernel = f"check_{value.type.dtype}"
+                self.steps.append(Instr(kernel, (1,), operands, (), (len(self.steps),), label=f"finite {name}"))
+        self.steps.append(StopIf())
+
+    def output_view(self, operand: GraphOperand) -> View:
+        if isinstance(operand, Value):
+            return self.view(operand)
+        raise TypeError(f"output {operand} is a number, not an array")
+
+    def save_old_values(self, updated: set[str]) -> None:
+        """An input that is updated and also returned, or that becomes another's new value, is copied first."""
+        for value in self.graph.inputs:
+            if value.name not in updated:
+                continue
+            returned = value in self.outputs or value in self.update_of
+            if returned or any(n.op in ("reshape", "permute", "slice", "broadcast_to") and self.escapes(n) for n in self.uses.get(value, ())):
+                original = self.views[value]
+                self.views[value] = self.dense(value)
+                self.copy(original, self.views[value], value.type.shape, value.type.dtype)
+
+    def escapes(self, node: Node) -> bool:
+        """Whether a view of an updated input is itself a result."""
+        out = node.output
+        if out in self.outputs or out in self.update_of:
+            return True
+        return any(OPS[u.op].kind == "view" and self.escapes(u) for u in self.uses.get(out, ()))
+
+    # values ---------------------------------------------------------------------------------------------------------
+    def view(self, value: Value) -> View:
+        """Where `value` lies; views are worked out, and copied where strides cannot express them."""
+        if value in self.views:
+            return self.views[value]
+        node = self.producer[value]
+        if node.op == "constant":
+            self.views[value] = View(
+                self.buffer(node.attrs["digest"], "const", value.type.dtype, value.type.size),
+                0,
+                contiguous(value.type.shape),
+            )
+        elif OPS[node.op].kind == "view" and not (node in self.group_of and node.op != "broadcast_to"):
+            source = node.inputs[0]
+            if isinstance(source, Literal):
+                raise AssertionError(f"a view of a number: {node}")
+            base = self.view(source)
+            found = strided_view(node, base)
+            if found is None:
+                base = self.copied(source)
+                found = strided_view(node, base)
+                assert found is not None, node
+            self.views[value] = found
+        else:
+            self.materialise(value)
+        return self.views[value]
+
+    def materialise(self, value: Value) -> None:
+        """An inline value (a mask, a scalar) that someone needs in memory after all: a group of its own."""
+        node = self.producer[value]
+        group = Group([node], value.type.shape, None)
+        view = self.dense(value)
+        self.emit_rows(group, [(value, view)], [], self.partition.inline - {node})
+        self.views[value] = view
+
+    def copied(self, value: Value) -> View:
+        """A dense copy of `value`, made once."""
+        source = self.view(value)
+        target = View(self.buffer(f"{value.name}.copy", "arena", value.type.dtype, value.type.size), 0,
+                      contiguous(value.type.shape))
+        self.copy(source, target, value.type.shape, value.type.dtype)
+        return target
+
+    def copy(self, source: View, target: View, shape: tuple[DimLike, ...], dtype: str) -> None:
+        from ..ir.types import TensorType
+
+        value = Value("copy", TensorType(dtype, shape))
+        group = Group([], shape, None)
+        self.emit_rows(group, [(value, target)], [], set(), {value: source}, label="copy")
+
+    def fill(self, target: View, shape: tuple[DimLike, ...], dtype: str) -> None:
+        from ..ir.types import TensorType
+
+        out = Value("zeros", TensorType(dtype, shape))
+        node = Node("full", (), {"shape": shape, "value": 0, "dtype": dtype}, (out,))
+        group = Group([node], shape, None)
+        self.emit_rows(group, [(out, target)], [], set(), producer={out: node}, label="zero")
+
+    # groups ---------------------------------------------------------------------------------------------------------
+    def group(self, group: Group) -> None:
+        members = set(group.nodes)
+        stores: list[tuple[Value, View]] = []
+        sums: list[tuple[Node, View]] = []
+        combine: list[tuple[Node, View, DimLike]] = []
+        for node in group.nodes:
+            value = node.output
+            kind = reduction_kind(node, group.space, group.inner) if OPS[node.op].kind == "reduce" else ""
+            if kind in ("side", "total"):
+                partial = View(self.buffer(f"{value.name}.part", "partial", value.type.dtype, value.type.size), 0, ())
+                sums.append((node, partial))
+                combine.append((node, partial, value.type.size))
+            elif self.wanted(value, members):
+                stores.append((value, self.target(value, group)))
+        if stores or sums:
+            self.emit_rows(group, stores, sums, self.partition.inline)
+        for value, view in stores:
+            self.views[value] = view
+        for node, partial, size in combine:
+            value = node.output
+            view = self.dense(value)
+            axes = (size,)
+            operands = (Operand(View(partial.buffer, 0, (1,)), "r"), Operand(View(view.buffer, 0, (1,)), "w"))
+            label = f"combine {value.name}"
+            self.steps.append(Instr(f"combine_{value.type.dtype}", axes, operands, (0,), (), node.location, label))
+            self.views[value] = view
+
+    def wanted(self, value: Value, members: set[Node]) -> bool:
+        if value in self.outputs or value in self.update_of:
+            return True
+        for user in self.uses.get(value, ()):
+            if user in self.partition.inline:
+                if any(self.wanted_through(user, members)):
+                    return True
+            elif user not in members:
+                return True
+        return False
+
+    def wanted_through(self, inline: Node, members: set[Node]) -> Iterable[bool]:
+        for value in inline.outputs:
+            yield self.wanted(value, members)
+
+    def target(self, value: Value, group: Group) -> View:
+        """A new buffer; or the stored array itself, where an update can be written in place."""
+        name = self.update_of.get(value)
+        if name is not None:
+            old = self.graph.input(name)
+            if self.in_place(old, value, group):
+                view = View(self.store[name], 0, contiguous(old.type.shape))
+                self.store.pop(name)
+                return view
+        return self.placed(value)
+
+    def in_place(self, old: Value, new: Value, group: Group) -> bool:
+        """Nothing after this group reads the old value, and the group reads it only where it writes it."""
+        name = self.update_of[new]
+        if name not in self.store or self.views[old].buffer != self.store[name]:
+            return False
+        if any(OPS[n.op].kind == "reduce" for n in group.nodes):
+            return False
+        done = {id(i) for i in self.partition.items[: self.position]}
+        stack: list[Value] = [old]
+        while stack:
+            value = stack.pop()
+            for user in self.uses.get(value, ()):
+                if user in self.partition.inline:
+                    stack += user.outputs
+                elif OPS[user.op].kind == "view" and user not in self.group_of:
+                    stack += user.outputs
+                elif user in group.nodes:
+                    if value is not old or old.type.shape != new.type.shape:
+                        return False
+                else:
+                    item = self.group_of.get(user, user)
+                    if id(item) not in done:
+                        return False
+        return True
+
+    def finish_updates(self) -> None:
+        """Updates that could not be written in place are copied into the store at the end."""
+        for name, operand in self.graph.updates:
+            if name not in self.store:
+                continue
+            old = self.graph.input(name)
+            target = View(self.store[name], 0, contiguous(old.type.shape))
+            if isinstance(operand, Literal):
+                raise TypeError(f"update of {name} by the number {operand.value}")
+            self.copy(self.view(operand), target, old.type.shape, old.type.dtype)
+
+    def emit_rows(
+        self,
+        group: Group,
+        stores: list[tuple[Value, View]],
+        sums: list[tuple[Node, View]],
+        inline: set[Node],
+        views: dict[Value, View] | None = None,
+        producer: dict[Value, Node] | None = None,
+        label: str = "",
+    ) -> None:
+        table = producer if producer is not None else ({} if views is not None else self.producer)
+        look_up = (lambda v: views[v]) if views is not None else self.view
+        rows: Rows = build_rows(group, inline, table, look_up, stores, sums)
+        self.rows[rows.program.name] = rows.program
+        operands = []
+        for place in rows.places:
+            operands.append(self.row_operand(place, rows))
+        outer = rows.program.outer
+        splits = list(range(outer))
+        if rows.can_split_inner and not sums:
+            splits += range(outer, len(rows.sizes))
+        elif rows.can_split_inner and all(reduction_kind(n, group.space, group.inner) == "total" for n, _ in sums):
+            splits += range(outer, len(rows.sizes))
+        last = group.nodes[-1] if group.nodes else None
+        names = label or " ".join(dict.fromkeys(n.op for n in group.nodes))
+        self.steps.append(
+            Instr(rows.program.name, rows.sizes, tuple(operands), tuple(splits), tuple(rows.dims),
+                  last.location if last else None, names)
+        )
+
+    def row_operand(self, place: Place, rows: Rows) -> Operand:
+        if place.scratch:
+            size: DimLike = product(n for n, s in zip(rows.sizes, place.strides, strict=True) if not identical(s, 0))
+            buffer = self.buffer("scratch", "partial", place.dtype, size)
+            return Operand(View(buffer, 0, place.strides), "rw")
+        if place.view is None:
+            return Operand(View(-1, 0, place.strides), "r")  # an index: no memory
+        return Operand(View(place.view.buffer, place.view.offset, place.strides), place.mode)
+
+    # single nodes ---------------------------------------------------------------------------------------------------
+    def node(self, node: Node) -> None:
+        if OPS[node.op].kind in ("view", "constant"):
+            return  # worked out when someone reads it
+        {
+            "matmul": self.matmul,
+            "take": self.take,
+            "scatter_add": self.scatter_add,
+            "bounded": self.bounded,
+            "unslice": self.unslice,
+            "concat": self.concat,
+        }[node.op](node)
+
+    def operand(self, operand: GraphOperand) -> Value:
+        if isinstance(operand, Literal):
+            raise TypeError(f"a number where an array is needed: {operand.value}")
+        return operand
+
+    def fresh(self, node: Node) -> View:
+        """Memory for a node's result."""
+        self.views[node.output] = self.placed(node.output)
+        return self.views[node.output]
+
+    def placed(self, value: Value) -> View:
+        """Memory for a new value, laid out for its reader: where that is one reshape or permute after the other, so
+        that these are views; where it is a concat, in its place there. Otherwise row-major."""
+        users = self.uses.get(value, [])
+        if len(users) != 1 or value in self.outputs or value in self.update_of:
+            return self.dense(value)
+        user = users[0]
+        if user.op == "concat" and sum(v is value for v in user.inputs) == 1:
+            return self.part_of(user, user.inputs.index(value))
+        if user.op in ("permute", "reshape") and user not in self.group_of and user not in self.partition.inline:
+            target = self.placed(user.output)
+            strides = source_strides(user, target.strides)
+            # products want the unit stride where they write it: on the last axis
+            if strides is not None and identical(strides[-1], 1):
+                return View(target.buffer, target.offset, strides)
+        return self.dense(value)
+
+    def part_of(self, node: Node, index: int) -> View:
+        """The place of an operand of a concat in the result's memory."""
+        if node.output not in self.views:
+            self.views[node.output] = self.dense(node.output)
+        target, axis = self.views[node.output], node.attrs["axis"]
+        at: DimLike = target.offset
+        for operand in node.inputs[:index]:
+            at = at + self.operand(operand).type.shape[axis] * target.strides[axis]
+        return View(target.buffer, at, target.strides)
+
+    def matmul(self, node: Node) -> None:
+        from .gemm import gemm_instr
+
+        x, y = (self.operand(o) for o in node.inputs)
+        out = self.fresh(node)
+        views = [self.view(x), self.view(y)]
+        shapes = (x.type.shape, y.type.shape, node.output.type.shape)
+        found = gemm_instr(node, views[0], views[1], out, shapes)
+        for i, value in ((0, x), (1, y)):
+            if found is not None:
+                break
+            views[i] = self.copied(value)
+            found = gemm_instr(node, views[0], views[1], out, shapes)
+        assert found is not None, f"no product form for {node}"
+        self.steps.append(found)
+
+    def take(self, node: Node) -> None:
+        table, indices = (self.operand(o) for o in node.inputs)
+        out = self.fresh(node)
+        width = product(table.type.shape[1:])
+        source = self.rows_of(table)
+        where = self.index_view(indices)
+        axes = (product(indices.type.shape), width, table.type.shape[0])
+        operands = (
+            Operand(View(source.buffer, source.offset, (0, 1, source.strides[0])), "r"),
+            Operand(View(where.buffer, where.offset, (1, 0, 0)), "r"),
+            Operand(View(out.buffer, 0, (width, 1, 0)), "w"),
+            Operand(View(self.error_word().buffer, 0, (0, 0, 0)), "rw"),
+        )
+        self.views[node.output] = View(out.buffer, 0, contiguous(node.output.type.shape))
+        self.steps.append(Instr(f"gather_{table.type.dtype}", axes, operands, (0, 1), (len(self.steps),), node.location, "take"))
+
+    def scatter_add(self, node: Node) -> None:
+        indices, x = (self.operand(o) for o in node.inputs)
+        out = self.fresh(node)
+        shape = node.output.type.shape
+        dtype = x.type.dtype
+        self.views[node.output] = View(out.buffer, 0, contiguous(shape))
+        self.fill(self.views[node.output], shape, dtype)
+        width = product(shape[1:])
+        view = self.view(x)
+        if not all(identical(a, b) or is_one(d) for a, b, d in zip(view.strides, contiguous(x.type.shape), x.type.shape, strict=True)):
+            view = self.copied(x)
+        where = self.index_view(indices)
+        axes = (product(indices.type.shape), width, shape[0])
+        operands = (
+            Operand(View(view.buffer, view.offset, (width, 1, 0)), "r"),
+            Operand(View(where.buffer, where.offset, (1, 0, 0)), "r"),
+            Operand(View(out.buffer, 0, (0, 1, width)), "rw"),
+            Operand(View(self.error_word().buffer, 0, (0, 0, 0)), "rw"),
+        )
+        self.steps.append(Instr(f"scatter_add_{dtype}", axes, operands, (1,), (len(self.steps),), node.location, "scatter_add"))
+
+    def bounded(self, node: Node) -> None:
+        indices = self.operand(node.inputs[0])
+        out = self.dense(node.output)
+        self.views[node.output] = out
+        where = self.index_view(indices)
+        axes = (product(indices.type.shape),)
+        operands = (
+            Operand(View(where.buffer, where.offset, (1,)), "r"),
+            Operand(View(out.buffer, 0, (1,)), "w"),
+            Operand(View(self.error_word().buffer, 0, (0,)), "rw"),
+        )
+        params = (len(self.steps), node.attrs["size"])
+        self.steps.append(Instr("bounded_i64", axes, operands, (0,), params, node.location, "bounded"))
+
+    def rows_of(self, table: Value) -> View:
+        """The table as rows: everything but the first axis contiguous."""
+        view = self.view(table)
+        inner = table.type.shape[1:]
+        fits = all(identical(a, b) or is_one(d) for a, b, d in zip(view.strides[1:], contiguous(inner), inner, strict=True))
+        return view if fits else self.copied(table)
+
+    def index_view(self, indices: Value) -> View:
+        """Indices as dense i64."""
+        view = self.view(indices)
+        if indices.type.dtype == "i64" and all(
+            identical(a, b) or is_one(d)
+            for a, b, d in zip(view.strides, contiguous(indices.type.shape), indices.type.shape, strict=True)
+        ):
+            return view
+        from ..ir.types import TensorType
+
+        out = Value(f"{indices.name}.i64", TensorType("i64", indices.type.shape))
+        cast = Node("cast", (indices,), {"dtype": "i64"}, (out,))
+        target = self.dense(out)
+        group = Group([cast], indices.type.shape, None)
+        self.emit_rows(group, [(out, target)], [], set(), {indices: view}, {out: cast}, label="indices")
+        return target
+
+    def unslice(self, node: Node) -> None:
+        x = self.operand(node.inputs[0])
+        shape = node.output.type.shape
+        target = self.dense(node.output)
+        self.views[node.output] = target
+        self.fill(target, shape, x.type.dtype)
+        self.copy_into(x, target, node.attrs["start"], node.attrs["step"])
+
+    def concat(self, node: Node) -> None:
+        for index, operand in enumerate(node.inputs):
+            x = self.operand(operand)
+            place, present = self.part_of(node, index), self.view(x)
+            if present != place:
+                self.copy(present, place, x.type.shape, x.type.dtype)
+
+    def copy_into(self, x: Value, target: View, start: Sequence[DimLike], step: Sequence[DimLike]) -> None:
+        offset = target.offset
+        for a, stride in zip(start, target.strides, strict=True):
+            offset = offset + a * stride
+        strides = tuple(b * s for b, s in zip(step, target.strides, strict=True))
+        self.copy(self.view(x), View(target.buffer, offset, strides), x.type.shape, x.type.dtype)
+
+
+__all__ = ["fusible", "late_nodes", "lower"]

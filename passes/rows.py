@@ -1,0 +1,340 @@
+"""Group -> RowProgram: places every value of a fused group in a loop nest.
+
+A row's values live at three levels: `once` (scalars), `row` (one per row: a mean, a maximum) and `loop` (one per
+element). A reduction closes a loop: what needs its result goes into the next one. A value that a later loop needs is
+loaded again where it lies in memory, recomputed where that is cheap, and otherwise kept in a scratch row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ..ir.dims import DimLike, identical
+from ..ir.graph import Literal, Node, Operand as GraphOperand, Value
+from ..ir.op import OPS
+from ..ir.tape import Access, RowProgram, Section, Stmt, View, contiguous
+from ..ir.types import is_one
+from .fuse import Group, aligned, reduction_kind, wide_axes
+
+NO_ATTRS: Mapping[str, object] = {}
+ONCE, ROW, LOOP = 0, 1, 2
+CHEAP = 6  # operations that cost less to repeat than a store and a load of the row
+COST = {name: 10 for name in ("exp", "log", "tanh", "erf", "pow", "sin", "cos", "sigmoid", "silu", "softplus")}
+COST |= {"uniform": 40, "div": 3, "sqrt": 3, "rsqrt": 4}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an operand of the row program lies, over the space's axes. `buffer` None: its value is an index."""
+
+    value: Value | None
+    dtype: str
+    strides: tuple[DimLike, ...]
+    mode: str
+    view: View | None = None
+    scratch: bool = False
+
+
+@dataclass
+class Rows:
+    """A row program with what it is applied to: axis sizes (outer, then inner) and one place per access."""
+
+    program: RowProgram
+    sizes: tuple[DimLike, ...]
+    places: list[Place]
+    dims: list[DimLike]
+    can_split_inner: bool
+
+
+@dataclass
+class _Builder:
+    group: Group
+    inline: set[Node]
+    producer: Mapping[Value, Node]
+    view_of: Callable[[Value], View]
+    inner: frozenset[int]
+    places: list[Place] = field(default_factory=list)
+    dims: list[DimLike] = field(default_factory=list)
+    where: dict[object, int] = field(default_factory=dict)  # what a place holds -> its number
+    stored: dict[Value, int] = field(default_factory=dict)
+    levels: dict[Value, tuple[int, int]] = field(default_factory=dict)
+    once: list[Stmt] = field(default_factory=list)
+    rows: dict[int, list[Stmt]] = field(default_factory=dict)
+    loops: dict[int, list[Stmt]] = field(default_factory=dict)
+    computed: dict[tuple, int | Literal] = field(default_factory=dict)
+    pending: list[tuple[list[Stmt], int | Literal, str, int]] = field(default_factory=list)
+    counter: int = 0
+
+    def __post_init__(self) -> None:
+        self.rank = len(self.group.space)
+        self.members = set(self.group.nodes)
+
+    # levels ---------------------------------------------------------------------------------------------------------
+    def level(self, value: Value) -> tuple[int, int]:
+        """(level, phase): phase counts the loops that must have ended before the value can be had."""
+        if value not in self.levels:
+            self.levels[value] = self._level(value)
+        return self.levels[value]
+
+    def _level(self, value: Value) -> tuple[int, int]:
+        node = self.producer.get(value)
+        if node is None or not (node in self.members or node in self.inline):
+            wide = wide_axes(value.type.shape)
+            return (LOOP if wide & self.inner else ROW if wide else ONCE), 0
+        if OPS[node.op].kind == "reduce":  # over the inner axes: the only kind whose result is read here
+            source = node.inputs[0]
+            return ROW, 1 + (self.level(source)[1] if isinstance(source, Value) else 0)
+        level, phase = ONCE, 0
+        for operand in node.values():
+            lower = self.level(operand)
+            level, phase = max(level, lower[0]), max(phase, lower[1])
+        if node.op == "iota":
+            axis = node.attrs["axis"] - len(node.attrs["shape"])
+            level = LOOP if axis in self.inner else ROW
+        elif node.op == "uniform":
+            wide = wide_axes(node.output.type.shape)
+            level = LOOP if wide & self.inner else ROW
+        return level, phase
+
+    def section(self, level: int, phase: int) -> list[Stmt]:
+        if level == ONCE:
+            return self.once
+        table = self.rows if level == ROW else self.loops
+        return table.setdefault(phase, [])
+
+    # operands -------------------------------------------------------------------------------------------------------
+    def place(self, key: object, place: Place) -> int:
+        if key not in self.where:
+            self.where[key] = len(self.places)
+            self.places.append(place)
+        return self.where[key]
+
+    def memory(self, value: Value, view: View, mode: str) -> int:
+        """The place of a value in memory. One that is read and written in place is one place."""
+        shape = aligned(value.type.shape, self.rank)
+        padded = (0,) * (self.rank - len(view.strides)) + tuple(view.strides)
+        strides = tuple(0 if is_one(d) else s for d, s in zip(shape, padded, strict=True))
+        key = (view.buffer, view.offset, strides)
+        index = self.place(key, Place(value, value.type.dtype, strides, mode, view))
+        if mode not in self.places[index].mode:
+            old = self.places[index]
+            self.places[index] = Place(old.value, old.dtype, strides, "rw", view)
+        return index
+
+    def emit(
+        self, section: list[Stmt], op: str, args: Iterable, dtype: str, attrs: Mapping[str, object] = NO_ATTRS
+    ) -> int:
+        self.counter += 1
+        section.append(Stmt(self.counter, op, tuple(args), dtype, tuple(sorted(attrs.items()))))
+        return self.counter
+
+    # values ---------------------------------------------------------------------------------------------------------
+    def get(self, operand: GraphOperand, loop: int) -> int | Literal:
+        """The result that holds `operand`; `loop` is the loop in which it is wanted."""
+        if isinstance(operand, Literal):
+            return operand
+        level, phase = self.level(operand)
+        at = loop if level == LOOP else phase
+        key = (operand, at if level == LOOP else -1)
+        if key not in self.computed:
+            self.computed[key] = self._get(operand, level, phase, at)
+        return self.computed[key]
+
+    def _get(self, value: Value, level: int, phase: int, at: int) -> int | Literal:
+        section = self.section(level, at)
+        node = self.producer.get(value)
+        dtype = value.type.dtype
+        if node is None or not (node in self.members or node in self.inline):
+            return self.emit(section, "load", (), dtype, {"access": self.memory(value, self.view_of(value), "r")})
+        if level == LOOP and phase < at and not self.cheap(value):
+            if value in self.stored:
+                return self.emit(section, "load", (), dtype, {"access": self.stored[value]})
+            scratch = self.scratch(value)
+            if (value, "kept") not in self.computed:
+                kept = self.get(value, phase)
+                self.emit(self.section(LOOP, phase), "store", (kept,), dtype, {"access": scratch})
+                self.computed[value, "kept"] = 1
+            return self.emit(section, "load", (), dtype, {"access": scratch})
+        return self.compute(node, section, at)
+
+    def compute(self, node: Node, section: list[Stmt], loop: int) -> int | Literal:
+        dtype = node.output.type.dtype
+        if OPS[node.op].kind == "reduce":
+            source = node.inputs[0]
+            inside = self.level(source)[1] if isinstance(source, Value) else 0
+            argument = self.get(source, inside)
+            return self.emit(self.section(LOOP, inside), f"reduce_{OPS[node.op].reduce}", (argument,), dtype)
+        if node.op in ("broadcast_to", "reshape"):  # a reshape here is of a scalar
+            inner = self.get(node.inputs[0], loop)
+            return inner if isinstance(inner, int) else self.emit(section, "stop_gradient", (inner,), dtype)
+        if node.op == "full":
+            return Literal(node.attrs["value"])
+        if node.op == "iota":
+            axis = node.attrs["axis"] - len(node.attrs["shape"])
+            strides = tuple(1 if i - self.rank == axis else 0 for i in range(self.rank))
+            index = self.emit(section, "index", (), "i64", {"access": self.virtual(strides)})
+            return index if dtype == "i64" else self.emit(section, "cast", (index,), dtype, {"dtype": dtype})
+        if node.op == "dim_scalar":
+            dim = node.attrs["value"]
+            if not any(identical(dim, d) for d in self.dims):
+                self.dims.append(dim)
+            number = next(i for i, d in enumerate(self.dims) if identical(dim, d))
+            return self.emit(section, "dim", (), dtype, {"number": number})
+        args = [self.get(o, loop) for o in node.inputs]
+        if node.op == "uniform":
+            shape = node.attrs["shape"]
+            own = aligned(shape, self.rank)
+            padded = (0,) * (self.rank - len(shape)) + contiguous(shape)
+            strides = tuple(0 if is_one(d) else s for d, s in zip(own, padded, strict=True))
+            index = self.emit(section, "index", (), "i64", {"access": self.virtual(strides)})
+            return self.emit(section, "uniform", (*args, index), dtype, {"site": node.attrs["site"]})
+        return self.emit(section, node.op, args, dtype, node.attrs)
+
+    def virtual(self, strides: tuple[DimLike, ...]) -> int:
+        return self.place(("index", strides), Place(None, "i64", strides, "r"))
+
+    def scratch(self, value: Value) -> int:
+        sizes = [d if i - self.rank in self.inner else 1 for i, d in enumerate(self.group.space)]
+        strides = tuple(0 if is_one(d) else s for d, s in zip(sizes, contiguous(tuple(sizes)), strict=True))
+        return self.place((value, "scratch"), Place(value, value.type.dtype, strides, "rw", scratch=True))
+
+    def cheap(self, value: Value) -> bool:
+        return self.cost(value) <= CHEAP
+
+    def cost(self, value: GraphOperand) -> int:
+        node = self.producer.get(value) if isinstance(value, Value) else None
+        if node is None or not (node in self.members or node in self.inline) or OPS[node.op].kind == "reduce":
+            return 1
+        if self.level(node.output)[0] != LOOP:
+            return 0
+        return COST.get(node.op, 1) + sum(self.cost(o) for o in node.inputs)
+
+    # roots ----------------------------------------------------------------------------------------------------------
+    def store(self, value: Value, view: View) -> None:
+        wide = wide_axes(aligned(value.type.shape, self.rank))
+        own, phase = self.level(value)
+        level = LOOP if wide & self.inner else ROW
+        access = self.memory(value, view, "w")
+        source = self.get(value, phase)
+        self.pending.append((self.section(level, phase), source, value.type.dtype, access))
+        if own == LOOP:
+            self.stored.setdefault(value, access)
+
+    def flush(self) -> None:
+        """Stores come last in their section: what is updated in place has then been read."""
+        for section, source, dtype, access in self.pending:
+            self.emit(section, "store", (source,), dtype, {"access": access})
+
+    def accumulate(self, node: Node, view: View) -> None:
+        """A sum over the outer axes, or over all, into this thread's part of an accumulator."""
+        source = node.inputs[0]
+        kind = reduction_kind(node, self.group.space, self.group.inner)
+        assert kind in ("side", "total") and isinstance(source, Value)
+        held = wide_axes(aligned(source.type.shape, self.rank))
+        level = LOOP if held & self.inner else ROW
+        phase = self.level(source)[1]
+        argument = self.get(source, phase)
+        sizes = [d if i - self.rank in self.inner and kind == "side" else 1 for i, d in enumerate(self.group.space)]
+        strides = tuple(0 if is_one(d) else s for d, s in zip(sizes, contiguous(tuple(sizes)), strict=True))
+        access = self.place((node, "sum"), Place(node.output, node.output.type.dtype, strides, "rw", view))
+        self.emit(self.section(level, phase), kind, (argument,), node.output.type.dtype, {"access": access})
+
+
+def build_rows(
+    group: Group,
+    inline: set[Node],
+    producer: Mapping[Value, Node],
+    view_of: Callable[[Value], View],
+    stores: Iterable[tuple[Value, View]],
+    sums: Iterable[tuple[Node, View]],
+) -> Rows:
+    """The row program of `group` that writes `stores` to their views and `sums` to their accumulators."""
+    wide = wide_axes(group.space)
+    if group.inner is not None:
+        inner = group.inner & wide
+    else:
+        inner = frozenset({max(wide)}) if wide else frozenset()
+    builder = _Builder(group, inline, producer, view_of, inner)
+    sums = list(sums)
+    for value, view in sorted(stores, key=lambda s: builder.level(s[0])[1]):
+        builder.store(value, view)
+    for node, view in sums:
+        builder.accumulate(node, view)
+    builder.flush()
+    sizes, strides, outer = _collapse(builder, group)
+    accesses = []
+    for place, steps in zip(builder.places, strides, strict=True):
+        kinds = tuple(
+            "0" if identical(s, 0) else "1" if identical(s, 1) and i == len(steps) - 1 and i >= outer else "s"
+            for i, s in enumerate(steps)
+        )
+        accesses.append(Access(place.dtype, kinds, place.mode, virtual=place.view is None and not place.scratch))
+    sections = _sections(builder)
+    program = _renumbered(RowProgram(outer, len(sizes) - outer, tuple(accesses), sections, len(builder.dims)))
+    places = [
+        Place(p.value, p.dtype, s, p.mode, p.view, p.scratch) for p, s in zip(builder.places, strides, strict=True)
+    ]
+    has_rows = any(s.op.startswith(("reduce_", "side")) for section in sections for s in section.stmts)
+    has_scratch = any(p.scratch for p in places)
+    return Rows(program, sizes, places, builder.dims, can_split_inner=not has_rows and not has_scratch)
+
+
+def _collapse(builder: _Builder, group: Group) -> tuple[tuple[DimLike, ...], list[tuple[DimLike, ...]], int]:
+    """Merges neighbouring axes that every operand steps through as one; returns sizes, strides and the outer count."""
+    rank = builder.rank
+    wide = [i for i in range(rank) if not is_one(group.space[i])]
+    inner = [i for i in wide if i - rank in builder.inner]
+    outer = [i for i in wide if i - rank not in builder.inner]
+    if group.inner is None:
+        order, boundary = [*outer, *inner], None
+    else:
+        order, boundary = [*outer, *inner], len(outer)
+    axes: list[tuple[DimLike, list[DimLike], bool]] = []
+    for position, axis in enumerate(order):
+        size = group.space[axis]
+        steps = [p.strides[axis] for p in builder.places]
+        if axes and position != boundary and order[position - 1] < axis:
+            before_size, before_steps, is_inner = axes[-1]
+            contiguous_pair = all(identical(b, s * size) for b, s in zip(before_steps, steps, strict=True))
+            if contiguous_pair:
+                axes[-1] = (before_size * size, steps, is_inner)
+                continue
+        axes.append((size, steps, boundary is not None and position >= boundary))
+    if group.inner is None:
+        count = max(0, len(axes) - 1)
+    else:
+        count = sum(not is_inner for *_, is_inner in axes)
+    sizes = tuple(size for size, *_ in axes)
+    strides = [tuple(steps[i] for _, steps, _ in axes) for i in range(len(builder.places))]
+    return sizes, strides, count
+
+
+def _sections(builder: _Builder) -> tuple[Section, ...]:
+    sections = [Section("once", tuple(builder.once))] if builder.once else []
+    last = max([*builder.rows, *builder.loops], default=0)
+    for phase in range(last + 1):
+        if builder.rows.get(phase):
+            sections.append(Section("row", tuple(builder.rows[phase])))
+        if builder.loops.get(phase):
+            sections.append(Section("loop", tuple(builder.loops[phase])))
+    return tuple(sections)
+
+
+def _renumbered(program: RowProgram) -> RowProgram:
+    """Results numbered in order of appearance, so that equal programs are equal."""
+    numbers: dict[int, int] = {}
+    for section in program.sections:
+        for stmt in section.stmts:
+            numbers[stmt.result] = len(numbers)
+    sections = tuple(
+        Section(
+            section.level,
+            tuple(
+                Stmt(numbers[s.result], s.op, tuple(numbers[a] if isinstance(a, int) else a for a in s.args), s.dtype, s.attrs)
+                for s in section.stmts
+            ),
+        )
+        for section in program.sections
+    )
+    return RowProgram(program.outer, program.inner, program.accesses, sections, program.dims)

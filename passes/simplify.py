@@ -1,0 +1,263 @@
+"""Simplification: algebra by rules that are data, folding of shape ops, common subexpressions, dead code.
+
+A rule is a pair of expressions over `x`, `y`, ... marked exact (bit-equal) or approximate; a test runs both sides.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ..ir.build import Builder, Ref
+from ..ir.dims import identical, same_shape
+from ..ir.graph import Graph, Literal, Node, Value
+from ..ir.op import OPS
+from .rewrite import copy_node, rebuild, remove_dead
+
+
+@dataclass(frozen=True)
+class Rule:
+    """`before` becomes `after`; the names are operands, the numbers literals."""
+
+    before: str
+    after: str
+    exact: bool = True
+
+
+RULES = (
+    Rule("mul(x, 1)", "x"),
+    Rule("mul(1, x)", "x"),
+    Rule("div(x, 1)", "x"),
+    Rule("add(x, 0)", "x", exact=False),  # -0.0 + 0 is 0.0
+    Rule("add(0, x)", "x", exact=False),
+    Rule("sub(x, 0)", "x"),
+    Rule("sub(0, x)", "neg(x)", exact=False),  # 0 - 0 is 0.0, its negative -0.0
+    Rule("neg(neg(x))", "x"),
+    Rule("mul(neg(x), neg(y))", "mul(x, y)"),
+    Rule("sub(x, neg(y))", "add(x, y)"),
+    Rule("add(x, neg(y))", "sub(x, y)"),
+    Rule("mul(x, -1)", "neg(x)"),
+    Rule("pow(x, 1)", "x"),
+    Rule("pow(x, 2)", "square(x)"),
+    Rule("pow(x, 0.5)", "sqrt(x)", exact=False),  # pow(-0.0, 0.5) is 0.0, pow(-inf, 0.5) is inf
+    Rule("pow(x, -1)", "reciprocal(x)"),
+)
+
+
+def simplify(graph: Graph) -> Graph:
+    """All of it, in one walk and a clean-up."""
+    return remove_dead(common_subexpressions(remove_dead(rebuild(graph, _emit))))
+
+
+def _emit(builder: Builder, node: Node, args: list[Any]) -> Any:
+    folded = _fold_shape_op(node, args) if node.op != "add" else _join_slices(node, args)
+    if folded is not None:
+        return folded
+    if not node.regions and any(_is_number(a) or _producer(a) for a in args):
+        for rule in _BY_OP.get(node.op, ()):
+            env: dict[str, Any] = {}
+            if _match(rule[0], node.op, args, env):
+                new = _build(rule[1], env)
+                if isinstance(new, Ref) and new.type == node.output.type:
+                    return new
+    return copy_node(builder, node, args)
+
+
+def _fold_shape_op(node: Node, args: list[Any]) -> Any | None:
+    """Shape ops that do nothing, and pairs of them that are one."""
+    if node.op not in ("reshape", "permute", "broadcast_to", "cast", "sum", "slice"):
+        return None
+    x, out = args[0], node.output.type
+    if not isinstance(x, Ref):
+        return None
+    same = same_shape(x.shape, out.shape)
+    before = _producer(x)
+    if before and before.op == "full" and node.op in ("reshape", "broadcast_to"):
+        return OPS["full"].like(x, **{**before.attrs, "shape": out.shape})
+    if node.op == "cast":
+        return x if x.type.dtype == out.dtype else None
+    if node.op == "sum":
+        empty = all(identical(x.shape[a], 1) for a in node.attrs["axes"])
+        return OPS["reshape"](x, shape=out.shape) if empty else None
+    if node.op in ("reshape", "broadcast_to") and same:
+        return x
+    if node.op == "slice":
+        return x if same and all(s == 0 for s in node.attrs["start"]) and set(node.attrs["step"]) <= {1} else None
+    if node.op == "permute":
+        axes = node.attrs["axes"]
+        if axes == tuple(range(len(axes))):
+            return x
+        if before and before.op == "permute":
+            inner = before.attrs["axes"]
+            return OPS["permute"](_input(x), axes=tuple(inner[a] for a in axes))
+    if before and before.op == node.op and node.op in ("reshape", "broadcast_to"):
+        return OPS[node.op](_input(x), shape=out.shape)
+    return None
+
+
+def _join_slices(node: Node, args: list[Any]) -> Any | None:
+    """A sum of `unslice`s that tile one axis is a concat: what the gradient of a split (q, k and v) comes to."""
+    parts: list[tuple[Any, Node]] = []
+    stack = list(args)
+    while stack:
+        arg = stack.pop()
+        source = _producer(arg)
+        if source is None or source.op not in ("add", "unslice"):
+            return None
+        if source.op == "add":
+            stack += [o.value if isinstance(o, Literal) else arg._builder.wrap(o) for o in source.inputs]
+        else:
+            parts.append((_input(arg), source))
+    shape = node.output.type.shape
+    inner = [x.shape for x, _ in parts]
+    axes = {i for s in inner for i in range(len(shape)) if not identical(s[i], shape[i])}
+    if len(axes) != 1 or any(set(p.attrs["step"]) != {1} or not same_shape(p.attrs["shape"], shape) for _, p in parts):
+        return None
+    (axis,) = axes
+    at: Any = 0
+    ordered = []
+    while parts:
+        found = next((p for p in parts if identical(p[1].attrs["start"][axis], at)), None)
+        if found is None:
+            return None
+        parts.remove(found)
+        ordered.append(found[0])
+        at = at + found[0].shape[axis]
+    return OPS["concat"](*ordered, axis=axis) if identical(at, shape[axis]) else None
+
+
+def _producer(ref: Any) -> Node | None:
+    return _nodes(ref._builder).get(ref._value) if isinstance(ref, Ref) else None
+
+
+def _nodes(builder: Builder) -> dict[Value, Node]:
+    """Producers of the builder's values, kept on it and brought up to date."""
+    table = builder.__dict__.setdefault("_producers", {})
+    done = builder.__dict__.setdefault("_producers_done", 0)
+    for node in builder.nodes[done:]:
+        table.update((v, node) for v in node.outputs)
+    builder.__dict__["_producers_done"] = len(builder.nodes)
+    return table
+
+
+def _input(ref: Ref) -> Any:
+    node = _producer(ref)
+    assert node is not None
+    operand = node.inputs[0]
+    return operand.value if isinstance(operand, Literal) else ref._builder.wrap(operand)
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, (bool, int, float))
+
+
+# rules are parsed once into nested (op, [arguments]), names and numbers ----------------------------------------------
+def _parse(text: str) -> Any:
+    def walk(e: ast.expr) -> Any:
+        if isinstance(e, ast.Call):
+            assert isinstance(e.func, ast.Name)
+            return (e.func.id, [walk(a) for a in e.args])
+        return e.id if isinstance(e, ast.Name) else ast.literal_eval(e)
+
+    return walk(ast.parse(text, mode="eval").body)
+
+
+_BY_OP: dict[str, list[tuple[Any, Any]]] = {}
+for _rule in RULES:
+    _pattern = _parse(_rule.before)
+    _BY_OP.setdefault(_pattern[0], []).append((_pattern, _parse(_rule.after)))
+
+
+def _match(pattern: Any, op: str, args: Sequence[Any], env: dict[str, Any]) -> bool:
+    name, parts = pattern
+    if name != op or len(parts) != len(args):
+        return False
+    for part, arg in zip(parts, args, strict=True):
+        if isinstance(part, str):
+            if env.setdefault(part, arg) is not arg:
+                return False
+        elif isinstance(part, tuple):
+            node = _producer(arg)
+            if node is None or node.op != part[0]:
+                return False
+            inner = [o.value if isinstance(o, Literal) else arg._builder.wrap(o) for o in node.inputs]
+            if not _match(part, node.op, inner, env):
+                return False
+        elif not _is_number(arg) or isinstance(arg, bool) or arg != part:
+            return False
+    return True
+
+
+def _build(pattern: Any, env: dict[str, Any]) -> Any:
+    if isinstance(pattern, str):
+        return env[pattern]
+    if isinstance(pattern, tuple):
+        return OPS[pattern[0]](*(_build(p, env) for p in pattern[1]))
+    return pattern
+
+
+# common subexpressions ------------------------------------------------------------------------------------------
+def common_subexpressions(graph: Graph) -> Graph:
+    """Merges equal nodes. Between forward and backward, elementwise nodes are *not* merged: recomputing them inside
+    the backward kernel is cheaper than keeping them in memory; what they feed (a mean, a product) is.
+
+    Equality looks through copies that were kept apart, so that `mean(d * d)` of the backward finds the forward's.
+    """
+    number: dict[Value, int] = {}  # congruence class of every value
+    first: dict[tuple, list[Node]] = {}
+    replaced: dict[Value, Value] = {}
+    for value in graph.inputs:
+        number[value] = len(number)
+    counter = len(number)
+    for node in graph.nodes:
+        operands = tuple(number[o] if isinstance(o, Value) else o for o in node.inputs)
+        key = (node.op, operands, tuple(node.attrs.items()))
+        if node.regions:
+            key = (node, *key)
+        twins = first.setdefault(key, [])
+        if not twins:
+            for value in node.outputs:
+                number[value] = counter
+                counter += 1
+            twins.append(node)
+            continue
+        for value, twin in zip(node.outputs, twins[0].outputs, strict=True):
+            number[value] = number[twin]
+        match = next((t for t in twins if _shareable(t, node)), None)
+        if match is None:
+            twins.append(node)
+        else:
+            replaced.update(zip(node.outputs, match.outputs, strict=True))
+    return _substitute(graph, replaced)
+
+
+def _shareable(a: Node, b: Node) -> bool:
+    op = OPS[a.op]
+    if op.kind != "elementwise" or op.generator:
+        return True
+    return _backward(a) == _backward(b)
+
+
+def _backward(node: Node) -> bool:
+    return bool(node.location and node.location.of)
+
+
+def _substitute(graph: Graph, replaced: dict[Value, Value]) -> Graph:
+    if not replaced:
+        return graph
+
+    def resolve(operand: Any) -> Any:
+        return replaced.get(operand, operand) if isinstance(operand, Value) else operand
+
+    nodes = tuple(
+        Node(n.op, tuple(map(resolve, n.inputs)), n.attrs, n.outputs, n.regions, n.location)
+        for n in graph.nodes
+        if not any(v in replaced for v in n.outputs)
+    )
+    return graph.replace(
+        nodes=nodes,
+        outputs=tuple((name, resolve(v)) for name, v in graph.outputs),
+        updates=tuple((name, resolve(v)) for name, v in graph.updates),
+    )
