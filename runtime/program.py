@@ -1,0 +1,212 @@
+"""A Tape made runnable: compiled kernels, memory, and one set of instruction tables per combination of sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from ..ir.dims import bind_shape, evaluate
+from ..ir.tape import ERROR_WORDS, Tape, View
+from ..ir.types import DTYPES, TensorType
+from . import blas, driver
+from .bind import ALIGN, Addresses, Plan, Tables, build_tables, plan
+from .codegen import row_kernel
+from .kernel import Kernel
+from .kernels import kernel_named
+from .loader import Loaded, load
+from .threads import ThreadTeam
+
+
+class IndexOutOfRange(IndexError):
+    """An index outside of a table, met while a tape ran; nothing was updated."""
+
+
+class NotFinite(FloatingPointError):
+    """The loss or the gradient norm is NaN or infinite; nothing was updated."""
+
+
+class GuardViolation(ValueError):
+    """The sizes of a call are outside of what the program was traced for."""
+
+
+def aligned_empty(size: int) -> np.ndarray:
+    """`size` bytes of uninitialised memory that start at a cache line."""
+    raw = np.empty(size + ALIGN, np.uint8)
+    start = -raw.ctypes.data % ALIGN
+    return raw[start : start + size]
+
+
+def aligned_array(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    count = int(np.prod(shape, dtype=np.int64))
+    return aligned_empty(max(count, 1) * dtype.itemsize)[: count * dtype.itemsize].view(dtype).reshape(shape)
+
+
+class Arena:
+    """Memory for activations and temporaries, shared by the programs of one model: only one runs at a time."""
+
+    def __init__(self) -> None:
+        self.memory = aligned_empty(0)
+
+    def reserve(self, size: int) -> int:
+        """The address of at least `size` bytes; growing moves the arena."""
+        if size > self.memory.size:
+            self.memory = aligned_empty(size)
+        return self.memory.ctypes.data
+
+
+def kernels_of(tape: Tape) -> list[Kernel]:
+    """Every kernel that a tape calls, in a fixed order."""
+    names = sorted({i.kernel for i in tape.instructions()})
+    return [row_kernel(tape.rows[n]) if n in tape.rows else kernel_named(n) for n in names]
+
+
+def compile_tape(tape: Tape) -> bytes:
+    """The object code of a tape. This is what imports Numba."""
+    from .jit import compile_object
+
+    return compile_object(kernels_of(tape))
+
+
+class _Bound:
+    """A program at one combination of sizes."""
+
+    def __init__(self, program: Program, dims: Mapping[str, int]) -> None:
+        self.plan: Plan = plan(program.tape, dims, program.threads)
+        self.inputs: dict[int, np.ndarray] = {}
+        for _, index, value_type in program.tape.inputs:
+            if program.tape.buffers[index].segment in ("input", "scalar"):
+                shape = tuple(evaluate(d, dims) for d in value_type.shape)
+                self.inputs[index] = aligned_array(shape, DTYPES[value_type.dtype])
+        self.base = -1
+        self.tables: Tables | None = None
+
+    def ready(self, program: Program) -> Tables:
+        base = program.arena.reserve(self.plan.arena_bytes)
+        if self.tables is None or base != self.base:
+            self.base = base
+            self.tables = build_tables(
+                program.tape, self.plan, program.addresses(self), program.error.ctypes.data
+            )
+        return self.tables
+
+
+class Program:
+    """Runs one tape. `store` maps the names of params, buffers and states to arrays, which updates write in place."""
+
+    def __init__(
+        self,
+        tape: Tape,
+        code: bytes,
+        store: Mapping[str, np.ndarray],
+        threads: int = 1,
+        arena: Arena | None = None,
+    ) -> None:
+        self.tape = tape
+        self.store = store
+        self.threads = threads
+        self.arena = arena or Arena()
+        names = [k.name for k in kernels_of(tape)]
+        self.loaded: Loaded = load(code, [*names, *driver.SYMBOLS])
+        self.team = ThreadTeam(threads, self.loaded)
+        self.error = np.zeros(ERROR_WORDS, np.int64)
+        self.constants = {
+            i: np.ascontiguousarray(tape.constants[b.name])
+            for i, b in enumerate(tape.buffers)
+            if b.segment == "const"
+        }
+        self._bound: dict[tuple[tuple[str, int], ...], _Bound] = {}
+        self._blas = {r: blas.address(r) for r in ("sgemm", "dgemm")}
+
+    def addresses(self, bound: _Bound) -> Addresses:
+        buffers = self.tape.buffers
+
+        def address(index: int, thread: int) -> int:
+            buffer = buffers[index]
+            if buffer.segment in ("input", "scalar"):
+                return bound.inputs[index].ctypes.data
+            if buffer.segment in ("param", "buffer", "state"):
+                return self.store[buffer.name].ctypes.data
+            if buffer.segment == "const":
+                return self.constants[index].ctypes.data
+            if buffer.segment == "error":
+                return self.error.ctypes.data
+            start = bound.base + bound.plan.offsets[index]
+            if buffer.segment == "partial":
+                start += thread * bound.plan.sizes[index] * DTYPES[buffer.dtype].itemsize
+            return start
+
+        return Addresses(address, self.loaded.address, self._blas)
+
+    def bind(self, inputs: Mapping[str, Any]) -> _Bound:
+        """The program at the sizes of `inputs`; raises GuardViolation where it is not valid for them."""
+        dims: dict[str, int] = {}
+        for name, index, value_type in self.tape.inputs:
+            if self.tape.buffers[index].segment in ("input", "scalar"):
+                misfit = bind_shape(value_type.shape, np.shape(inputs[name]), dims)
+                if misfit:
+                    raise GuardViolation(f"{name}: {value_type} does not fit shape {np.shape(inputs[name])}: {misfit}")
+        key = tuple(sorted(dims.items()))
+        if key not in self._bound:
+            self.check_guards(dims)
+            self._bound[key] = _Bound(self, dims)
+        return self._bound[key]
+
+    def check_guards(self, dims: Mapping[str, int]) -> None:
+        for symbol in self.tape.symbols.values():
+            size = dims.get(symbol.name)
+            if size is not None and (size < symbol.min or (symbol.max is not None and size > symbol.max)):
+                where = next((g.where for g in self.tape.guards if str(g.left) == symbol.name and g.where), "")
+                limit = f"{symbol.min} <= {symbol.name}" + (f" <= {symbol.max}" if symbol.max is not None else "")
+                raise GuardViolation(f"{symbol.name} = {size}, but the program needs {limit}" + (f" ({where})" if where else ""))
+        for guard in self.tape.guards:
+            if not guard.holds(dims):
+                raise GuardViolation(f"the program was traced for {guard}" + (f" ({guard.where})" if guard.where else ""))
+
+    def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """One run: outputs by name, as new arrays. Updates are written to the store.
+
+        Raises IndexOutOfRange or NotFinite; the store is then as before.
+        """
+        bound = self.bind(inputs)
+        for name, index, _ in self.tape.inputs:
+            if index in bound.inputs:
+                np.copyto(bound.inputs[index], inputs[name], casting="same_kind")
+        tables = bound.ready(self)
+        self.error[:] = 0
+        self.team.run(tables.entries)
+        if self.error[0]:
+            self.fail()
+        return {name: self.read(bound, view, t) for name, view, t in self.tape.outputs}
+
+    def fail(self) -> None:
+        flag, step, position, value = (int(w) for w in self.error[:4])
+        instr: Any = self.tape.steps[step]
+        where = f" at {instr.location.file}:{instr.location.line}" if instr.location else ""
+        if flag == 1:
+            gather = instr.kernel.startswith(("gather", "scatter"))
+            table = self.tape.buffers[instr.operands[0].view.buffer].name
+            what = f"{table} with {instr.axes[2]} rows" if gather else f"{instr.params[1]} classes"
+            raise IndexOutOfRange(f"index {value} is out of range for {what}{where} (position {position} of the indices)")
+        raise NotFinite(f"{instr.label.removeprefix('finite ')} is not finite")
+
+    def read(self, bound: _Bound, view: View, value_type: TensorType) -> np.ndarray:
+        """A copy of what a view holds after a run."""
+        buffer = self.tape.buffers[view.buffer]
+        dtype = DTYPES[buffer.dtype]
+        shape = tuple(evaluate(d, bound.plan.dims) for d in value_type.shape)
+        strides = tuple(evaluate(s, bound.plan.dims) * dtype.itemsize for s in view.strides)
+        offset = evaluate(view.offset, bound.plan.dims) * dtype.itemsize
+        if buffer.segment in ("arena", "partial"):
+            memory = self.arena.memory[bound.plan.offsets[view.buffer] :]
+        elif buffer.segment in ("input", "scalar"):
+            memory = bound.inputs[view.buffer]
+        elif buffer.segment == "const":
+            memory = self.constants[view.buffer]
+        else:
+            memory = self.store[buffer.name]
+        flat = memory.reshape(-1).view(np.uint8)
+        if 0 in shape:
+            return np.zeros(shape, dtype)
+        return np.ndarray(shape, dtype, flat.data, offset, strides).copy()
