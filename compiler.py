@@ -1,0 +1,573 @@
+"""compile(): the one place where tracer, passes, optimizers and runtime meet.
+
+A `Compiled` owns one store (the model's parameters, buffers and optimizer state) and a table of programs over it, each
+traced when it is first needed: a program belongs to an entry (step, value_and_grad, evaluate, forward), a mode (train,
+eval) and to the sizes that it was traced for. A second call with other sizes traces once more with the differing sizes
+symbolic; from then on one program serves them all.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .ir.dims import Dim, bind_shape
+from .ir.graph import Graph
+from .ir.interp import Interpreter
+from .ir.tape import Tape
+from .ir.types import DTYPES, TensorType, dtype_name
+from .models.optim import as_optimizer
+from .passes.autodiff import differentiate, gradients
+from .passes.lower import lower
+from .passes.optimize import Update, apply_updates, state_name
+from .passes.rewrite import expand
+from .passes.simplify import simplify
+from .runtime.program import Arena, GuardViolation, IndexOutOfRange, NotFinite, Program, aligned_array, compile_tape
+from .runtime.threads import available_cpus
+from .tracer.module import Module, Parameter
+from .tracer.state import current_trace
+from .tracer.trace import Spec, Traced, spec, trace
+
+STAGES = ("traced", "differentiated", "fused", "tape")
+
+
+class GradientError(ValueError):
+    """Parameters that no gradient can reach, all of them at once."""
+
+
+class Last(NamedTuple):
+    """What the latest step reported."""
+
+    loss: float
+    grad_norm: float
+    lr: float
+
+
+@dataclass
+class _Variant:
+    """A traced program with its stages; `program` is built at its first run."""
+
+    traced: Traced
+    stages: dict[str, Graph | Tape]
+    program: Program
+    names: tuple[str, ...]
+    types: tuple[TensorType, ...]
+
+    def fits(self, arrays: Sequence[np.ndarray]) -> bool:
+        dims: dict[str, int] = {}
+        if any(bind_shape(t.shape, a.shape, dims) for t, a in zip(self.types, arrays, strict=True)):
+            return False
+        try:
+            self.program.check_guards(dims)
+        except GuardViolation:
+            return False
+        return True
+
+
+@dataclass
+class _Family:
+    """The variants of one entry, mode and set of dtypes and ranks, and the shapes met so far."""
+
+    variants: list[_Variant] = field(default_factory=list)
+    shapes: list[tuple[tuple[int, ...], ...]] = field(default_factory=list)
+
+
+class objective:
+    """Marks a loss that takes the model itself: `f(model, *batch) -> scalar`, for several inputs, masks, a VAE."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+
+class Compiled:
+    """A model or function that runs as a tape. See `compile` for how to get one and for what a call does."""
+
+    def __init__(
+        self,
+        target: Any,
+        *,
+        loss: Any = None,
+        optimizer: Any = None,
+        lint: str = "error",
+        threads: int | None = None,
+    ) -> None:
+        if lint not in ("error", "warn", "off"):
+            raise ValueError(f"lint is 'error', 'warn' or 'off', not {lint!r}")
+        if optimizer is not None and loss is None and isinstance(target, Module):
+            raise TypeError("an optimizer needs a loss: compile(model, loss=gt.cross_entropy, optimizer=...)")
+        if not callable(target):
+            raise TypeError(f"compile takes a Module or a function, not {type(target).__name__}")
+        self.target = target
+        self.model = target if isinstance(target, Module) else None
+        self.loss = loss
+        self.optimizer = None if optimizer is None else as_optimizer(optimizer)
+        self.lint_level = lint
+        self.threads = threads if threads is not None else available_cpus()
+        if self.threads < 1:
+            raise ValueError(f"threads is at least 1, not {threads}")
+        self.seed = 0
+        self.last: Last | None = None
+        self._step = 0
+        self._lock = threading.RLock()
+        self._families: dict[tuple, _Family] = {}
+        self._arena = Arena()
+        self._store: dict[str, np.ndarray] = {}
+        self._latest: _Variant | None = None
+        if self.model is not None:
+            self._adopt()
+
+    def _adopt(self) -> None:
+        """Moves parameters and buffers into the store; the model's own arrays become views of it."""
+        assert self.model is not None
+        for name, holder in (*self.model.named_parameters(), *self.model.named_buffers()):
+            array = aligned_array(holder.data.shape, holder.data.dtype)
+            holder._bind(array)
+            self._store[name] = array
+
+    # calls ----------------------------------------------------------------------------------------------------------
+    def __call__(self, *args: Any) -> Any:
+        """With loss and optimizer one training step; otherwise the forward result in the model's own mode."""
+        if self.optimizer is not None:
+            return self.step(*args)
+        return self.forward(*args, train=self.model.training if self.model is not None else False)
+
+    def step(self, *batch: Any) -> np.floating:
+        """Forward, backward and update on `(*inputs, target)`; returns the loss.
+
+        Raises NotFinite (a FloatingPointError) and IndexOutOfRange (an IndexError) with everything as before the step.
+        """
+        if self.optimizer is None:
+            raise TypeError("this program has no optimizer: compile(model, loss=..., optimizer=gt.AdamW(lr=1e-3))")
+        with self._lock:
+            variant, inputs = self._prepare("step", True, batch)
+            lrs = [self.optimizer.learning_rate(self._step + 1, group) for group in range(len(self.optimizer.groups))]
+            for name, value_type in ((n, t) for n, _, t in variant.program.tape.inputs if n.startswith("optimizer.")):
+                if name.startswith("optimizer.lr."):
+                    inputs[name] = np.asarray(lrs[int(name.split(".")[2])], DTYPES[value_type.dtype])
+                elif name.startswith("optimizer.step"):
+                    inputs[name] = np.asarray(self._step + 1, DTYPES[value_type.dtype])
+            out = self._run(variant, inputs)
+            self._step += 1
+            self.last = Last(float(out["loss"]), float(out["grad_norm"]), float(lrs[0]))
+            return out["loss"][()]
+
+    def value_and_grad(self, *batch: Any) -> tuple[Any, dict[str, np.ndarray]]:
+        """The loss and the gradient of every trainable parameter by path, in train mode; nothing is updated."""
+        with self._lock:
+            variant, inputs = self._prepare("value_and_grad", True, batch)
+            out = self._run(variant, inputs)
+            grads = {k.removeprefix("grad:"): v for k, v in out.items() if k.startswith("grad:")}
+            return out["loss"][()], grads
+
+    def evaluate(self, *batch: Any) -> np.floating:
+        """The loss on `(*inputs, target)` in eval mode."""
+        with self._lock:
+            variant, inputs = self._prepare("evaluate", False, batch)
+            return self._run(variant, inputs)["loss"][()]
+
+    def forward(self, *inputs: Any, train: bool = False) -> Any:
+        """The model's output, in eval mode unless `train`; arrays in the structure that the model returns."""
+        with self._lock:
+            variant, named = self._prepare("forward", train, inputs)
+            out = self._run(variant, named)
+            return variant.traced.structure.restore(out)
+
+    def prepare(self, entry: str, train: bool, examples: Sequence[Any]) -> None:
+        """Traces and compiles an entry for example arrays or specs, without running it."""
+        with self._lock:
+            self._latest = self._variant(entry, train, [e if isinstance(e, Spec) else _as_array(e, i) for i, e in enumerate(examples)])
+
+    def _prepare(self, entry: str, train: bool, args: Sequence[Any]) -> tuple[_Variant, dict[str, Any]]:
+        arrays = [_as_array(a, i) for i, a in enumerate(args)]
+        variant = self._variant(entry, train, arrays)
+        self._latest = variant
+        inputs: dict[str, Any] = dict(zip(variant.names, arrays, strict=True))
+        for name, index, _ in variant.program.tape.inputs:
+            if variant.program.tape.buffers[index].segment == "scalar" and name in ("seed", "step"):
+                inputs[name] = np.int64(self.seed if name == "seed" else self._step)
+        return variant, inputs
+
+    def _run(self, variant: _Variant, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+        try:
+            return variant.program.run(inputs)
+        except NotFinite as error:
+            raise NotFinite(self._explain_not_finite(variant, inputs, str(error))) from None
+
+    # programs -------------------------------------------------------------------------------------------------------
+    def _variant(self, entry: str, train: bool, arrays: Sequence[Any]) -> _Variant:
+        kinds = tuple((dtype_name(a.dtype), len(a.shape)) for a in arrays)
+        key = (entry, train, kinds, self._trainable() if entry in ("step", "value_and_grad") else ())
+        family = self._families.setdefault(key, _Family())
+        if any(isinstance(a, Spec) for a in arrays):
+            family.variants.append(self._build(entry, train, arrays, {}))
+            return family.variants[-1]
+        for variant in family.variants:
+            if variant.fits(arrays):
+                return variant
+        shapes = tuple(tuple(a.shape) for a in arrays)
+        family.shapes.append(shapes)
+        variant = self._build(entry, train, arrays, _symbolic_axes(family.shapes))
+        if not variant.fits(arrays):
+            raise GuardViolation(f"the traced program does not serve the shapes {shapes} it was traced for")
+        family.variants.append(variant)
+        return variant
+
+    def _trainable(self) -> tuple[str, ...]:
+        if self.model is None:
+            return ()
+        return tuple(name for name, p in self.model.named_parameters() if p.requires_grad)
+
+    def _entry(self, entry: str) -> Callable[..., Any]:
+        """The Python that an entry traces."""
+        target, loss = self.target, self.loss
+        if entry == "forward":
+            return target
+        if isinstance(loss, objective):
+            return lambda *batch: loss.function(target, *batch)
+        if loss is None:
+            return target
+
+        def run(*batch: Any) -> Any:
+            if len(batch) < 2:
+                raise TypeError(f"a call takes (*inputs, target); got {len(batch)} argument")
+            return loss(target(*batch[:-1]), batch[-1])
+
+        return run
+
+    def _build(
+        self, entry: str, train: bool, arrays: Sequence[Any], dims: Mapping[tuple[int, int], Dim]
+    ) -> _Variant:
+        names = _input_names(self.target, self.loss, entry, len(arrays))
+        axes = {names[arg]: {a: d for (g, a), d in dims.items() if g == arg} for arg, _ in dims}
+        traced = trace(
+            self._entry(entry), *arrays, module=self.model, name=_graph_name(self.target), train=train, names=names, dims=axes
+        )
+        graph = traced.graph
+        if entry != "forward":
+            graph = graph.replace(outputs=(("loss", _only_output(graph)),))
+        stages: dict[str, Graph | Tape] = {"traced": graph}
+        checks: tuple[str, ...] = ()
+        if entry in ("step", "value_and_grad"):
+            graph = self._differentiate(graph)
+        stages["differentiated"] = graph
+        if entry == "step":
+            graph = self._optimize(graph)
+            checks = ("loss", "grad_norm")
+        graph = simplify(expand(simplify(graph)))
+        stages["fused"] = graph
+        tape = lower(graph, checks)
+        stages["tape"] = tape
+        program = Program(tape, compile_tape(tape), self._store, self.threads, self._arena)
+        inputs = traced.arguments.names
+        return _Variant(traced, stages, program, inputs, tuple(traced.graph.input(n).type for n in inputs))
+
+    def _differentiate(self, graph: Graph) -> Graph:
+        trainable = self._trainable()
+        if not trainable:
+            raise GradientError("the model has no trainable parameters: nothing to differentiate")
+        graph = differentiate(graph, "loss", trainable)
+        reached = {name.removeprefix("grad:") for name, _ in graph.outputs if name.startswith("grad:")}
+        dead = [name for name in trainable if name not in reached]
+        if dead and self.lint_level == "error":
+            listed = ", ".join(dead[:8]) + (f" (+{len(dead) - 8})" if len(dead) > 8 else "")
+            raise GradientError(
+                f"no gradient reaches {len(dead)} of {len(trainable)} parameters: {listed}\n"
+                "  because  no differentiable path leads from them to the loss\n"
+                "  write    gt.freeze(module) where that is meant, or compile(..., lint='off')"
+            )
+        return graph
+
+    # the optimizer --------------------------------------------------------------------------------------------------
+    def _optimize(self, graph: Graph) -> Graph:
+        assert self.model is not None
+        names = {id(p): name for name, p in self.model.named_parameters()}
+        reached = {name.removeprefix("grad:") for name, _ in graph.outputs if name.startswith("grad:")}
+        parameters = dict(self.model.named_parameters())
+        owner: dict[str, int] = {}
+        for index, (params, _) in enumerate(self.optimizer.groups):
+            for p in parameters.values() if params is None else params:
+                if id(p) not in names:
+                    raise ValueError(f"the optimizer holds a parameter of shape {p.data.shape} that is not in the model")
+                owner.setdefault(names[id(p)], index)
+        updates = []
+        for name in reached:
+            if name in owner:
+                updates.append(self._update(name, parameters[name], owner[name]))
+        if not updates:
+            raise GradientError("the optimizer holds none of the parameters that get a gradient")
+        order = list(parameters)
+        updates.sort(key=lambda u: order.index(u.param))
+        return apply_updates(graph, updates, self.optimizer.max_norm)
+
+    def _update(self, name: str, parameter: Parameter, group: int) -> Update:
+        """The traced rule of one parameter; its state arrays join the store."""
+        hyper = self.optimizer.groups[group][1]
+        optimizer = self.optimizer.with_options(hyper)
+        state = optimizer.init(parameter.data)
+        for key, value in state.items():
+            path = state_name(key, name)
+            if path not in self._store:
+                self._store[path] = aligned_array(value.shape, value.dtype)
+                self._store[path][...] = value
+        kind = dtype_name(parameter.data.dtype)
+        keys = list(state)
+
+        def rule(param: Any, grad: Any, *rest: Any) -> dict[str, Any]:
+            given = dict(zip(keys, rest, strict=False))
+            scalars = {**hyper, "lr": rest[-2], "step": rest[-1]}
+            new, states = optimizer.update(param, grad, given, scalars)
+            return {"param": new, **{f"state.{k}": v for k, v in states.items()}}
+
+        shape = parameter.data.shape
+        specs = [spec(shape, kind), spec(shape, kind)]
+        specs += [spec(state[k].shape, dtype_name(state[k].dtype)) for k in keys] + [spec((), kind), spec((), kind)]
+        traced = trace(rule, *specs, name="update", names=["param", "grad", *(f"state.{k}" for k in keys), "lr", "count"])
+        outputs = tuple((path.removeprefix("out."), v) for path, v in traced.graph.outputs)
+        types = {k: TensorType(dtype_name(v.dtype), v.shape) for k, v in state.items()}
+        scalars = {"lr": f"optimizer.lr.{group}.{kind}", "count": f"optimizer.step.{kind}"}
+        return Update(name, traced.graph.replace(outputs=outputs), types, scalars)
+
+    # state ----------------------------------------------------------------------------------------------------------
+    @property
+    def step_count(self) -> int:
+        """How many training steps have been taken."""
+        return self._step
+
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """The model's own state_dict: the same keys."""
+        return self._need_model().state_dict()
+
+    def load_state_dict(self, state: Mapping[str, np.ndarray], strict: bool = True) -> None:
+        self._need_model().load_state_dict(state, strict=strict)
+
+    def optimizer_state_dict(self) -> dict[str, np.ndarray]:
+        """The optimizer's arrays (`optimizer.<key>.<parameter>`) and the number of steps (`optimizer.step`)."""
+        self._make_state()
+        arrays = {k: v.copy() for k, v in self._store.items() if k.startswith("optimizer.")}
+        return {**arrays, "optimizer.step": np.int64(self._step)}  # type: ignore[dict-item]
+
+    def load_optimizer_state_dict(self, state: Mapping[str, np.ndarray]) -> None:
+        """Puts a saved optimizer state back. Raises ValueError naming all keys that differ; then nothing is changed."""
+        self._make_state()
+        own = {k: v for k, v in self._store.items() if k.startswith("optimizer.")}
+        given = {k: np.asarray(v) for k, v in state.items() if k != "optimizer.step"}
+        wrong = [f"missing {k}" for k in own.keys() - given.keys()] + [f"unexpected {k}" for k in given.keys() - own.keys()]
+        wrong += [
+            f"{k}: {own[k].shape} here, {given[k].shape} given" for k in own.keys() & given.keys() if own[k].shape != given[k].shape
+        ]
+        if wrong or "optimizer.step" not in state:
+            raise ValueError("the optimizer state does not fit: " + "; ".join(sorted(wrong) or ["missing optimizer.step"]))
+        for key, array in given.items():
+            own[key][...] = array
+        self._step = int(state["optimizer.step"])
+
+    def _make_state(self) -> None:
+        """Optimizer state exists from the first step on; whoever reads or writes it earlier makes it."""
+        if self.optimizer is None:
+            raise TypeError("this program has no optimizer")
+        parameters = dict(self._need_model().named_parameters())
+        for name in self._trainable():
+            for key, value in self.optimizer.init(parameters[name].data).items():
+                path = state_name(key, name)
+                if path not in self._store:
+                    self._store[path] = aligned_array(value.shape, value.dtype)
+                    self._store[path][...] = value
+
+    def _need_model(self) -> Module:
+        if self.model is None:
+            raise TypeError("a compiled function has no parameters")
+        return self.model
+
+    # what it knows of itself ----------------------------------------------------------------------------------------
+    def graph(self, stage: str = "traced") -> Graph | Tape:
+        """The latest program at a stage: traced, differentiated, fused (the graph that fusion reads) or tape."""
+        if stage not in STAGES:
+            raise ValueError(f"stage is one of {', '.join(STAGES)}, not {stage!r}")
+        if self._latest is None:
+            raise RuntimeError("nothing is traced yet: call it once, or give example arrays or specs to compile()")
+        return self._latest.stages[stage]
+
+    def memory(self) -> dict[str, int]:
+        """Bytes: `store` (parameters, buffers, optimizer state), and `arena` (activations and temporaries, as bound)."""
+        return {
+            "store": sum(a.nbytes for a in self._store.values()),
+            "arena": int(self._arena.memory.size),
+        }
+
+    def _explain_not_finite(self, variant: _Variant, inputs: Mapping[str, Any], fact: str) -> str:
+        """Replays the step with the interpreter and names the first op that turned finite numbers into others."""
+        graph = variant.stages["differentiated"]
+        assert isinstance(graph, Graph)
+        lines = [f"step {self._step}: {fact}; weights and optimizer state are as before the step"]
+        known = {**inputs, **{v.name: self._store[v.name] for v in graph.inputs if v.name in self._store}}
+        bad = [n for n, a in known.items() if np.asarray(a).dtype.kind == "f" and not np.all(np.isfinite(a))]
+        if bad:
+            return "\n".join([*lines, f"  because  {', '.join(bad)} already had NaN or infinite elements"])
+        culprit: list[str] = []
+
+        def watch(node: Any, results: tuple[np.ndarray, ...]) -> None:
+            if culprit or all(np.all(np.isfinite(r)) for r in results):
+                return
+            if any(isinstance(a, float) and np.isinf(a) for a in (getattr(o, "value", 0.0) for o in node.inputs)):
+                return  # a mask that is infinite on purpose
+            if any(not np.all(np.isfinite(interpreter[o])) for o in node.values() if o.type.is_float):
+                return
+            where = f" at {node.location.file}:{node.location.line} {node.location.scope}" if node.location else ""
+            part = "the gradient of " if node.location and node.location.of else ""
+            culprit.append(f"  first    {part}{node.op}{where} made {np.sum(~np.isfinite(results[0]))} NaN or infinite elements")
+
+        interpreter = Interpreter(graph, {v.name: known[v.name] for v in graph.inputs}, watch)
+        with np.errstate(all="ignore"):
+            interpreter.run()
+        return "\n".join([*lines, *culprit])
+
+
+def compile(
+    model_or_fn: Any,
+    *examples_or_specs: Any,
+    loss: Any = None,
+    optimizer: Any = None,
+    lint: str = "error",
+    threads: int | None = None,
+    cache: bool = True,
+) -> Compiled:
+    """Compiles a Module or a function of arrays.
+
+    model_or_fn   a Module, or a function of NumPy-like arrays
+    examples      arrays, or `gt.spec(("B", 64), "i64")`: trace now instead of at the first call
+    loss          `loss(model(*inputs), target)` -> float scalar, or `gt.objective(f)` with `f(model, *batch)`
+    optimizer     gt.AdamW(lr=1e-3), ... or a function `(param, grad, state, scalars) -> (new_param, new_state)`
+    lint          "error": parameters that no gradient reaches are an error; "warn", "off"
+    threads       default: all CPUs of the process
+    cache         kept for tapes on disk
+
+    Called with loss and optimizer, the result takes one training step on `(*inputs, target)` and returns the loss;
+    otherwise it returns the forward result.
+    """
+    compiled = Compiled(model_or_fn, loss=loss, optimizer=optimizer, lint=lint, threads=threads)
+    if examples_or_specs:
+        entry = "step" if optimizer is not None else "forward"
+        train = entry == "step" or (compiled.model is not None and compiled.model.training)
+        compiled.prepare(entry, train, examples_or_specs)
+    return compiled
+
+
+# derivatives of functions --------------------------------------------------------------------------------------------
+def value_and_grad(fn: Any, argnums: int | Sequence[int] = 0) -> Callable[..., tuple[Any, Any]]:
+    """(value, gradient) of a scalar function of arrays, value first; inside a trace it can be differentiated again.
+
+    For a Module the gradients are a dict by parameter path, and the module's output is the scalar.
+    """
+    if isinstance(fn, Module):
+        return Compiled(fn).value_and_grad
+    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+    single = isinstance(argnums, int)
+
+    def inside(*args: Any) -> tuple[Any, Any]:
+        running = current_trace()
+        assert running is not None
+        builder = running.builder
+        args = tuple(a if hasattr(a, "_builder") else builder.wrap(builder.operand(a)) for a in args)
+        first = len(builder.nodes)
+        value = fn(*args)
+        if not hasattr(value, "_builder") or value.shape != ():
+            raise TypeError(f"the function must return a float scalar to have a gradient, not {value!r}")
+        seed = builder.wrap(builder.operand(np.ones((), DTYPES[value.type.dtype])))
+        wrt = [args[i]._value for i in numbers]
+        found = gradients(builder, builder.nodes[first:], {value._value: seed}, wrt)
+        for number, g in zip(numbers, found, strict=True):
+            if g is None:
+                raise GradientError(f"the function does not depend on argument {number} in a differentiable way")
+        return value, found[0] if single else tuple(found)
+
+    compiled = Compiled(inside)
+
+    def outer(*args: Any) -> tuple[Any, Any]:
+        return inside(*args) if current_trace() is not None else compiled.forward(*args)
+
+    return outer
+
+
+def grad(fn: Any, argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
+    """The gradient of a scalar function of arrays; see `value_and_grad`."""
+    both = value_and_grad(fn, argnums)
+    return lambda *args: both(*args)[1]
+
+
+# helpers ------------------------------------------------------------------------------------------------------------
+def _as_array(x: Any, position: int) -> np.ndarray:
+    array = np.asarray(x)
+    if array.dtype == np.float16 or array.dtype.kind not in "fiub":
+        raise TypeError(f"argument {position} has dtype {array.dtype}; convert it to float32 or int64 first")
+    if array.dtype not in DTYPES.values():
+        array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float64)
+    if not isinstance(x, (np.ndarray, np.generic)) and array.dtype == np.float64:
+        array = array.astype(np.float32)  # Python numbers and lists take the default dtype
+    return array
+
+
+def _only_output(graph: Graph) -> Any:
+    """The loss of a program: its one output, a float scalar."""
+    found = [v for _, v in graph.outputs]
+    if len(found) != 1 or found[0].type.shape != () or not found[0].type.is_float:
+        listed = ", ".join(str(v.type) for v in found) or "nothing"
+        raise TypeError(f"the loss is one float scalar, got {listed}; write loss.mean()")
+    return found[0]
+
+
+def _symbolic_axes(shapes: Sequence[tuple[tuple[int, ...], ...]]) -> dict[tuple[int, int], Dim]:
+    """(argument, axis) -> Dim for the axes whose size has differed between calls; sizes that always agreed share one."""
+    columns: dict[tuple[int, int], tuple[int, ...]] = {}
+    for arg, shape in enumerate(shapes[0]):
+        for axis in range(len(shape)):
+            columns[arg, axis] = tuple(call[arg][axis] for call in shapes)
+    names: dict[tuple[int, ...], Dim] = {}
+    out = {}
+    for place, sizes in columns.items():
+        if len(set(sizes)) > 1:
+            letter = "B" if place[1] == 0 else "T" if place[1] == 1 else f"n{place[1]}"
+            while sizes not in names and any(str(d) == letter for d in names.values()):
+                letter += "_"
+            out[place] = names.setdefault(sizes, Dim(letter))
+    return out
+
+
+def _input_names(target: Any, loss: Any, entry: str, count: int) -> list[str]:
+    import inspect
+
+    function = target.forward if isinstance(target, Module) else target
+    if isinstance(loss, objective) and entry != "forward":
+        function = loss.function
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if isinstance(loss, objective) and entry != "forward":
+        names = names[1:]
+    elif loss is not None and entry != "forward":
+        names = names[: count - 1] + ["target"]
+    names = [n if names.index(n) == i else f"{n}{i}" for i, n in enumerate(names)]
+    return names[:count] if len(names) >= count else names + [f"arg{i}" for i in range(len(names), count)]
+
+
+def _graph_name(target: Any) -> str:
+    name = type(target).__name__ if isinstance(target, Module) else getattr(target, "__name__", "fn")
+    return name.strip("<>").lower()
+
+
+__all__ = [
+    "Compiled",
+    "GradientError",
+    "IndexOutOfRange",
+    "Last",
+    "NotFinite",
+    "compile",
+    "grad",
+    "objective",
+    "value_and_grad",
+]
