@@ -1,0 +1,18 @@
+"""What tests in several folders share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def tinyshakespeare() -> Path:
+    """tinyshakespeare.txt in the folder GRADTAPE_TEST_DATA, or else in ../shared/data; skips without it."""
+    folder = Path(os.environ.get("GRADTAPE_TEST_DATA") or ROOT.parent / "shared" / "data")
+    path = folder / "tinyshakespeare.txt"
+    if not path.is_file():
+        pytest.skip(f"no {path}: set GRADTAPE_TEST_DATA to the folder that holds tinyshakespeare.txt")
+    return path
