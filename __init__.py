@@ -14,10 +14,9 @@ from .compiler import (
     IndexOutOfRange,
     NotFinite,
     compile,
-    grad,
     objective,
-    value_and_grad,
 )
+from .derivatives import grad, value_and_grad
 from .ir.dims import Dim
 from .models import SGD, Adam, AdamW, Lion, Optimizer, clip_by_global_norm, from_function, init, nn, schedule
 from .tracer import (

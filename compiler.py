@@ -17,11 +17,11 @@ import numpy as np
 
 from .ir.dims import Dim, bind_shape
 from .ir.graph import Graph
-from .ir.interp import Interpreter
+from .ir.replay import first_not_finite
 from .ir.tape import Tape
 from .ir.types import DTYPES, TensorType, dtype_name
 from .models.optim import as_optimizer
-from .passes.autodiff import differentiate, gradients
+from .passes.autodiff import differentiate
 from .passes.lower import lower
 from .passes.optimize import Update, apply_updates, state_name
 from .passes.rewrite import expand
@@ -29,7 +29,6 @@ from .passes.simplify import simplify
 from .runtime.program import Arena, GuardViolation, IndexOutOfRange, NotFinite, Program, aligned_array, compile_tape
 from .runtime.threads import available_cpus
 from .tracer.module import Module, Parameter
-from .tracer.state import current_trace
 from .tracer.trace import Spec, Traced, spec, trace
 
 STAGES = ("traced", "differentiated", "fused", "tape")
@@ -76,7 +75,7 @@ class _Family:
     shapes: list[tuple[tuple[int, ...], ...]] = field(default_factory=list)
 
 
-class objective:
+class objective:  # noqa: N801  (used like a function: loss=gt.objective(f))
     """Marks a loss that takes the model itself: `f(model, *batch) -> scalar`, for several inputs, masks, a VAE."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -179,7 +178,9 @@ class Compiled:
     def prepare(self, entry: str, train: bool, examples: Sequence[Any]) -> None:
         """Traces and compiles an entry for example arrays or specs, without running it."""
         with self._lock:
-            self._latest = self._variant(entry, train, [e if isinstance(e, Spec) else _as_array(e, i) for i, e in enumerate(examples)])
+            self._latest = self._variant(
+                entry, train, [e if isinstance(e, Spec) else _as_array(e, i) for i, e in enumerate(examples)]
+            )
 
     def _prepare(self, entry: str, train: bool, args: Sequence[Any]) -> tuple[_Variant, dict[str, Any]]:
         arrays = [_as_array(a, i) for i, a in enumerate(args)]
@@ -195,7 +196,12 @@ class Compiled:
         try:
             return variant.program.run(inputs)
         except NotFinite as error:
-            raise NotFinite(self._explain_not_finite(variant, inputs, str(error))) from None
+            graph = variant.stages["differentiated"]
+            assert isinstance(graph, Graph)
+            known = {**inputs, **{v.name: self._store[v.name] for v in graph.inputs if v.name in self._store}}
+            first = first_not_finite(graph, {v.name: known[v.name] for v in graph.inputs})
+            fact = f"step {self._step}: {error}; weights and optimizer state are as before the step"
+            raise NotFinite(f"{fact}\n  {first}" if first else fact) from None
 
     # programs -------------------------------------------------------------------------------------------------------
     def _variant(self, entry: str, train: bool, arrays: Sequence[Any]) -> _Variant:
@@ -238,13 +244,17 @@ class Compiled:
 
         return run
 
-    def _build(
-        self, entry: str, train: bool, arrays: Sequence[Any], dims: Mapping[tuple[int, int], Dim]
-    ) -> _Variant:
+    def _build(self, entry: str, train: bool, arrays: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> _Variant:
         names = _input_names(self.target, self.loss, entry, len(arrays))
         axes = {names[arg]: {a: d for (g, a), d in dims.items() if g == arg} for arg, _ in dims}
         traced = trace(
-            self._entry(entry), *arrays, module=self.model, name=_graph_name(self.target), train=train, names=names, dims=axes
+            self._entry(entry),
+            *arrays,
+            module=self.model,
+            name=_graph_name(self.target),
+            train=train,
+            names=names,
+            dims=axes,
         )
         graph = traced.graph
         if entry != "forward":
@@ -291,12 +301,11 @@ class Compiled:
         for index, (params, _) in enumerate(self.optimizer.groups):
             for p in parameters.values() if params is None else params:
                 if id(p) not in names:
-                    raise ValueError(f"the optimizer holds a parameter of shape {p.data.shape} that is not in the model")
+                    raise ValueError(
+                        f"the optimizer holds a parameter of shape {p.data.shape} that is not in the model"
+                    )
                 owner.setdefault(names[id(p)], index)
-        updates = []
-        for name in reached:
-            if name in owner:
-                updates.append(self._update(name, parameters[name], owner[name]))
+        updates = [self._update(name, parameters[name], owner[name]) for name in reached if name in owner]
         if not updates:
             raise GradientError("the optimizer holds none of the parameters that get a gradient")
         order = list(parameters)
@@ -325,7 +334,9 @@ class Compiled:
         shape = parameter.data.shape
         specs = [spec(shape, kind), spec(shape, kind)]
         specs += [spec(state[k].shape, dtype_name(state[k].dtype)) for k in keys] + [spec((), kind), spec((), kind)]
-        traced = trace(rule, *specs, name="update", names=["param", "grad", *(f"state.{k}" for k in keys), "lr", "count"])
+        traced = trace(
+            rule, *specs, name="update", names=["param", "grad", *(f"state.{k}" for k in keys), "lr", "count"]
+        )
         outputs = tuple((path.removeprefix("out."), v) for path, v in traced.graph.outputs)
         types = {k: TensorType(dtype_name(v.dtype), v.shape) for k, v in state.items()}
         scalars = {"lr": f"optimizer.lr.{group}.{kind}", "count": f"optimizer.step.{kind}"}
@@ -355,12 +366,18 @@ class Compiled:
         self._make_state()
         own = {k: v for k, v in self._store.items() if k.startswith("optimizer.")}
         given = {k: np.asarray(v) for k, v in state.items() if k != "optimizer.step"}
-        wrong = [f"missing {k}" for k in own.keys() - given.keys()] + [f"unexpected {k}" for k in given.keys() - own.keys()]
+        wrong = [f"missing {k}" for k in own.keys() - given.keys()] + [
+            f"unexpected {k}" for k in given.keys() - own.keys()
+        ]
         wrong += [
-            f"{k}: {own[k].shape} here, {given[k].shape} given" for k in own.keys() & given.keys() if own[k].shape != given[k].shape
+            f"{k}: {own[k].shape} here, {given[k].shape} given"
+            for k in own.keys() & given.keys()
+            if own[k].shape != given[k].shape
         ]
         if wrong or "optimizer.step" not in state:
-            raise ValueError("the optimizer state does not fit: " + "; ".join(sorted(wrong) or ["missing optimizer.step"]))
+            raise ValueError(
+                "the optimizer state does not fit: " + "; ".join(sorted(wrong) or ["missing optimizer.step"])
+            )
         for key, array in given.items():
             own[key][...] = array
         self._step = int(state["optimizer.step"])
@@ -392,38 +409,11 @@ class Compiled:
         return self._latest.stages[stage]
 
     def memory(self) -> dict[str, int]:
-        """Bytes: `store` (parameters, buffers, optimizer state), and `arena` (activations and temporaries, as bound)."""
+        """Bytes: `store` (parameters, buffers, optimizer state), `arena` (activations and temporaries, as bound)."""
         return {
             "store": sum(a.nbytes for a in self._store.values()),
             "arena": int(self._arena.memory.size),
         }
-
-    def _explain_not_finite(self, variant: _Variant, inputs: Mapping[str, Any], fact: str) -> str:
-        """Replays the step with the interpreter and names the first op that turned finite numbers into others."""
-        graph = variant.stages["differentiated"]
-        assert isinstance(graph, Graph)
-        lines = [f"step {self._step}: {fact}; weights and optimizer state are as before the step"]
-        known = {**inputs, **{v.name: self._store[v.name] for v in graph.inputs if v.name in self._store}}
-        bad = [n for n, a in known.items() if np.asarray(a).dtype.kind == "f" and not np.all(np.isfinite(a))]
-        if bad:
-            return "\n".join([*lines, f"  because  {', '.join(bad)} already had NaN or infinite elements"])
-        culprit: list[str] = []
-
-        def watch(node: Any, results: tuple[np.ndarray, ...]) -> None:
-            if culprit or all(np.all(np.isfinite(r)) for r in results):
-                return
-            if any(isinstance(a, float) and np.isinf(a) for a in (getattr(o, "value", 0.0) for o in node.inputs)):
-                return  # a mask that is infinite on purpose
-            if any(not np.all(np.isfinite(interpreter[o])) for o in node.values() if o.type.is_float):
-                return
-            where = f" at {node.location.file}:{node.location.line} {node.location.scope}" if node.location else ""
-            part = "the gradient of " if node.location and node.location.of else ""
-            culprit.append(f"  first    {part}{node.op}{where} made {np.sum(~np.isfinite(results[0]))} NaN or infinite elements")
-
-        interpreter = Interpreter(graph, {v.name: known[v.name] for v in graph.inputs}, watch)
-        with np.errstate(all="ignore"):
-            interpreter.run()
-        return "\n".join([*lines, *culprit])
 
 
 def compile(
@@ -456,48 +446,6 @@ def compile(
     return compiled
 
 
-# derivatives of functions --------------------------------------------------------------------------------------------
-def value_and_grad(fn: Any, argnums: int | Sequence[int] = 0) -> Callable[..., tuple[Any, Any]]:
-    """(value, gradient) of a scalar function of arrays, value first; inside a trace it can be differentiated again.
-
-    For a Module the gradients are a dict by parameter path, and the module's output is the scalar.
-    """
-    if isinstance(fn, Module):
-        return Compiled(fn).value_and_grad
-    numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-    single = isinstance(argnums, int)
-
-    def inside(*args: Any) -> tuple[Any, Any]:
-        running = current_trace()
-        assert running is not None
-        builder = running.builder
-        args = tuple(a if hasattr(a, "_builder") else builder.wrap(builder.operand(a)) for a in args)
-        first = len(builder.nodes)
-        value = fn(*args)
-        if not hasattr(value, "_builder") or value.shape != ():
-            raise TypeError(f"the function must return a float scalar to have a gradient, not {value!r}")
-        seed = builder.wrap(builder.operand(np.ones((), DTYPES[value.type.dtype])))
-        wrt = [args[i]._value for i in numbers]
-        found = gradients(builder, builder.nodes[first:], {value._value: seed}, wrt)
-        for number, g in zip(numbers, found, strict=True):
-            if g is None:
-                raise GradientError(f"the function does not depend on argument {number} in a differentiable way")
-        return value, found[0] if single else tuple(found)
-
-    compiled = Compiled(inside)
-
-    def outer(*args: Any) -> tuple[Any, Any]:
-        return inside(*args) if current_trace() is not None else compiled.forward(*args)
-
-    return outer
-
-
-def grad(fn: Any, argnums: int | Sequence[int] = 0) -> Callable[..., Any]:
-    """The gradient of a scalar function of arrays; see `value_and_grad`."""
-    both = value_and_grad(fn, argnums)
-    return lambda *args: both(*args)[1]
-
-
 # helpers ------------------------------------------------------------------------------------------------------------
 def _as_array(x: Any, position: int) -> np.ndarray:
     array = np.asarray(x)
@@ -520,7 +468,7 @@ def _only_output(graph: Graph) -> Any:
 
 
 def _symbolic_axes(shapes: Sequence[tuple[tuple[int, ...], ...]]) -> dict[tuple[int, int], Dim]:
-    """(argument, axis) -> Dim for the axes whose size has differed between calls; sizes that always agreed share one."""
+    """(argument, axis) -> Dim for axes whose size has differed between calls; sizes that always agreed share one."""
     columns: dict[tuple[int, int], tuple[int, ...]] = {}
     for arg, shape in enumerate(shapes[0]):
         for axis in range(len(shape)):
@@ -567,7 +515,5 @@ __all__ = [
     "Last",
     "NotFinite",
     "compile",
-    "grad",
     "objective",
-    "value_and_grad",
 ]

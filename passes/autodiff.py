@@ -74,9 +74,7 @@ def fit(g: Any, target: TensorType) -> Any:
         raise TypeError(f"a derivative rule gave {g!r}, not a traced value")
     extra = g.ndim - target.ndim
     axes = tuple(range(extra)) + tuple(
-        extra + i
-        for i, dim in enumerate(target.shape)
-        if identical(dim, 1) and not identical(g.shape[extra + i], 1)
+        extra + i for i, dim in enumerate(target.shape) if identical(dim, 1) and not identical(g.shape[extra + i], 1)
     )
     if axes:
         g = OPS["sum"](g, axes=axes, keepdims=True)

@@ -65,9 +65,9 @@ def reduction_kind(node: Node, space: Shape, inner: Axes | None) -> str:
     axes, wide = reduced_axes(node), wide_axes(space)
     held = wide_axes(node.inputs[0].type.shape)
     within = frozenset() if inner is None else inner & wide
-    if node.op == "sum" and axes == held and (held == wide or (inner is not None and held == wide - within)):
-        if axes != within or not within:
-            return "total"
+    everything = axes == held and (held == wide or (inner is not None and held == wide - within))
+    if node.op == "sum" and everything and (axes != within or not within):
+        return "total"
     if held == wide:
         if axes == within:
             return "row"

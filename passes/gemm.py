@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..ir.dims import DimLike, identical
+from ..ir.dims import DimLike, Shape, identical
 from ..ir.graph import Node
-from ..ir.dims import Shape
 from ..ir.tape import Instr, Operand, View
 from ..ir.types import is_one
 from .fuse import aligned

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from ..ir.dims import DimLike, Shape, identical, product
 from ..ir.graph import Node, Value
@@ -57,7 +58,7 @@ def reshape_strides(old: Shape, strides: Sequence[DimLike], new: Shape) -> tuple
             else:
                 return None
         run = old_axes[i:i_end]
-        for (_, outer_stride), (size, inner_stride) in zip(run, run[1:], strict=False):
+        for (_, outer_stride), (size, inner_stride) in pairwise(run):
             if not identical(outer_stride, size * inner_stride):
                 return None
         inner = run[-1][1]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..ir.dims import DimLike, dim_scope, DimScope, identical, product
-from ..ir.graph import Graph, Literal, Node, Operand as GraphOperand, Value
+from ..ir.dims import DimLike, DimScope, dim_scope, identical, product
+from ..ir.graph import Graph, Literal, Node, Value
+from ..ir.graph import Operand as GraphOperand
 from ..ir.op import OPS
 from ..ir.tape import (
     ERROR_WORDS,
@@ -13,22 +14,23 @@ from ..ir.tape import (
     Instr,
     Operand,
     RowProgram,
-    StopIf,
     Step,
+    StopIf,
     Tape,
     View,
     contiguous,
 )
 from ..ir.types import is_one
-from .fuse import Group, Partition, fuse, fusible, reduction_kind
+from .fuse import Group, Partition, fuse, reduction_kind
 from .layout import source_strides, strided_view
+from .nodes import NODES
 from .rows import Place, Rows, build_rows
 
 
 def lower(graph: Graph, checks: Sequence[str] = ()) -> Tape:
     """The tape of an expanded graph. `checks` names scalar outputs that must be finite before anything is updated."""
     with dim_scope(DimScope(dict(graph.symbols), quiet=True)):
-        return _Lowering(graph, checks).run()
+        return Lowering(graph, checks).run()
 
 
 def late_nodes(graph: Graph, checks: Sequence[str]) -> set[Node]:
@@ -44,7 +46,9 @@ def late_nodes(graph: Graph, checks: Sequence[str]) -> set[Node]:
     return set(graph.nodes) - early
 
 
-class _Lowering:
+class Lowering:
+    """A tape in the making: `views` says where values lie, `steps` what has been decided."""
+
     def __init__(self, graph: Graph, checks: Sequence[str]) -> None:
         self.graph = graph
         self.checks = checks
@@ -142,7 +146,10 @@ class _Lowering:
             if value.name not in updated:
                 continue
             returned = value in self.outputs or value in self.update_of
-            if returned or any(n.op in ("reshape", "permute", "slice", "broadcast_to") and self.escapes(n) for n in self.uses.get(value, ())):
+            if returned or any(
+                n.op in ("reshape", "permute", "slice", "broadcast_to") and self.escapes(n)
+                for n in self.uses.get(value, ())
+            ):
                 original = self.views[value]
                 self.views[value] = self.dense(value)
                 self.copy(original, self.views[value], value.type.shape, value.type.dtype)
@@ -192,8 +199,11 @@ class _Lowering:
     def copied(self, value: Value) -> View:
         """A dense copy of `value`, made once."""
         source = self.view(value)
-        target = View(self.buffer(f"{value.name}.copy", "arena", value.type.dtype, value.type.size), 0,
-                      contiguous(value.type.shape))
+        target = View(
+            self.buffer(f"{value.name}.copy", "arena", value.type.dtype, value.type.size),
+            0,
+            contiguous(value.type.shape),
+        )
         self.copy(source, target, value.type.shape, value.type.dtype)
         return target
 
@@ -278,9 +288,7 @@ class _Lowering:
         while stack:
             value = stack.pop()
             for user in self.uses.get(value, ()):
-                if user in self.partition.inline:
-                    stack += user.outputs
-                elif OPS[user.op].kind == "view" and user not in self.group_of:
+                if user in self.partition.inline or (OPS[user.op].kind == "view" and user not in self.group_of):
                     stack += user.outputs
                 elif user in group.nodes:
                     if value is not old or old.type.shape != new.type.shape:
@@ -316,20 +324,22 @@ class _Lowering:
         look_up = (lambda v: views[v]) if views is not None else self.view
         rows: Rows = build_rows(group, inline, table, look_up, stores, sums)
         self.rows[rows.program.name] = rows.program
-        operands = []
-        for place in rows.places:
-            operands.append(self.row_operand(place, rows))
-        outer = rows.program.outer
-        splits = list(range(outer))
-        if rows.can_split_inner and not sums:
-            splits += range(outer, len(rows.sizes))
-        elif rows.can_split_inner and all(reduction_kind(n, group.space, group.inner) == "total" for n, _ in sums):
-            splits += range(outer, len(rows.sizes))
+        operands = [self.row_operand(place, rows) for place in rows.places]
+        # a row's own reductions and sums over the outer axes need whole rows; a sum over everything does not
+        whole = not rows.can_split_inner or any(reduction_kind(n, group.space, group.inner) != "total" for n, _ in sums)
+        splits = range(rows.program.outer if whole else len(rows.sizes))
         last = group.nodes[-1] if group.nodes else None
         names = label or " ".join(dict.fromkeys(n.op for n in group.nodes))
         self.steps.append(
-            Instr(rows.program.name, rows.sizes, tuple(operands), tuple(splits), tuple(rows.dims),
-                  last.location if last else None, names)
+            Instr(
+                rows.program.name,
+                rows.sizes,
+                tuple(operands),
+                tuple(splits),
+                tuple(rows.dims),
+                last.location if last else None,
+                names,
+            )
         )
 
     def row_operand(self, place: Place, rows: Rows) -> Operand:
@@ -345,14 +355,7 @@ class _Lowering:
     def node(self, node: Node) -> None:
         if OPS[node.op].kind in ("view", "constant"):
             return  # worked out when someone reads it
-        {
-            "matmul": self.matmul,
-            "take": self.take,
-            "scatter_add": self.scatter_add,
-            "bounded": self.bounded,
-            "unslice": self.unslice,
-            "concat": self.concat,
-        }[node.op](node)
+        NODES[node.op](self, node)
 
     def operand(self, operand: GraphOperand) -> Value:
         if isinstance(operand, Literal):
@@ -391,78 +394,13 @@ class _Lowering:
             at = at + self.operand(operand).type.shape[axis] * target.strides[axis]
         return View(target.buffer, at, target.strides)
 
-    def matmul(self, node: Node) -> None:
-        from .gemm import gemm_instr
-
-        x, y = (self.operand(o) for o in node.inputs)
-        out = self.fresh(node)
-        views = [self.view(x), self.view(y)]
-        shapes = (x.type.shape, y.type.shape, node.output.type.shape)
-        found = gemm_instr(node, views[0], views[1], out, shapes)
-        for i, value in ((0, x), (1, y)):
-            if found is not None:
-                break
-            views[i] = self.copied(value)
-            found = gemm_instr(node, views[0], views[1], out, shapes)
-        assert found is not None, f"no product form for {node}"
-        self.steps.append(found)
-
-    def take(self, node: Node) -> None:
-        table, indices = (self.operand(o) for o in node.inputs)
-        out = self.fresh(node)
-        width = product(table.type.shape[1:])
-        source = self.rows_of(table)
-        where = self.index_view(indices)
-        axes = (product(indices.type.shape), width, table.type.shape[0])
-        operands = (
-            Operand(View(source.buffer, source.offset, (0, 1, source.strides[0])), "r"),
-            Operand(View(where.buffer, where.offset, (1, 0, 0)), "r"),
-            Operand(View(out.buffer, 0, (width, 1, 0)), "w"),
-            Operand(View(self.error_word().buffer, 0, (0, 0, 0)), "rw"),
-        )
-        self.views[node.output] = View(out.buffer, 0, contiguous(node.output.type.shape))
-        self.steps.append(Instr(f"gather_{table.type.dtype}", axes, operands, (0, 1), (len(self.steps),), node.location, "take"))
-
-    def scatter_add(self, node: Node) -> None:
-        indices, x = (self.operand(o) for o in node.inputs)
-        out = self.fresh(node)
-        shape = node.output.type.shape
-        dtype = x.type.dtype
-        self.views[node.output] = View(out.buffer, 0, contiguous(shape))
-        self.fill(self.views[node.output], shape, dtype)
-        width = product(shape[1:])
-        view = self.view(x)
-        if not all(identical(a, b) or is_one(d) for a, b, d in zip(view.strides, contiguous(x.type.shape), x.type.shape, strict=True)):
-            view = self.copied(x)
-        where = self.index_view(indices)
-        axes = (product(indices.type.shape), width, shape[0])
-        operands = (
-            Operand(View(view.buffer, view.offset, (width, 1, 0)), "r"),
-            Operand(View(where.buffer, where.offset, (1, 0, 0)), "r"),
-            Operand(View(out.buffer, 0, (0, 1, width)), "rw"),
-            Operand(View(self.error_word().buffer, 0, (0, 0, 0)), "rw"),
-        )
-        self.steps.append(Instr(f"scatter_add_{dtype}", axes, operands, (1,), (len(self.steps),), node.location, "scatter_add"))
-
-    def bounded(self, node: Node) -> None:
-        indices = self.operand(node.inputs[0])
-        out = self.dense(node.output)
-        self.views[node.output] = out
-        where = self.index_view(indices)
-        axes = (product(indices.type.shape),)
-        operands = (
-            Operand(View(where.buffer, where.offset, (1,)), "r"),
-            Operand(View(out.buffer, 0, (1,)), "w"),
-            Operand(View(self.error_word().buffer, 0, (0,)), "rw"),
-        )
-        params = (len(self.steps), node.attrs["size"])
-        self.steps.append(Instr("bounded_i64", axes, operands, (0,), params, node.location, "bounded"))
-
     def rows_of(self, table: Value) -> View:
         """The table as rows: everything but the first axis contiguous."""
         view = self.view(table)
         inner = table.type.shape[1:]
-        fits = all(identical(a, b) or is_one(d) for a, b, d in zip(view.strides[1:], contiguous(inner), inner, strict=True))
+        fits = all(
+            identical(a, b) or is_one(d) for a, b, d in zip(view.strides[1:], contiguous(inner), inner, strict=True)
+        )
         return view if fits else self.copied(table)
 
     def index_view(self, indices: Value) -> View:
@@ -482,27 +420,9 @@ class _Lowering:
         self.emit_rows(group, [(out, target)], [], set(), {indices: view}, {out: cast}, label="indices")
         return target
 
-    def unslice(self, node: Node) -> None:
-        x = self.operand(node.inputs[0])
-        shape = node.output.type.shape
-        target = self.dense(node.output)
-        self.views[node.output] = target
-        self.fill(target, shape, x.type.dtype)
-        self.copy_into(x, target, node.attrs["start"], node.attrs["step"])
-
-    def concat(self, node: Node) -> None:
-        for index, operand in enumerate(node.inputs):
-            x = self.operand(operand)
-            place, present = self.part_of(node, index), self.view(x)
-            if present != place:
-                self.copy(present, place, x.type.shape, x.type.dtype)
-
     def copy_into(self, x: Value, target: View, start: Sequence[DimLike], step: Sequence[DimLike]) -> None:
         offset = target.offset
         for a, stride in zip(start, target.strides, strict=True):
             offset = offset + a * stride
         strides = tuple(b * s for b, s in zip(step, target.strides, strict=True))
         self.copy(self.view(x), View(target.buffer, offset, strides), x.type.shape, x.type.dtype)
-
-
-__all__ = ["fusible", "late_nodes", "lower"]

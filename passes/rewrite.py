@@ -74,6 +74,4 @@ def remove_dead(graph: Graph) -> Graph:
             kept.append(node)
             live.update(node.values())
     used = {n.attrs["digest"] for n in kept if n.op == "constant"}
-    return graph.replace(
-        nodes=tuple(reversed(kept)), constants={k: v for k, v in graph.constants.items() if k in used}
-    )
+    return graph.replace(nodes=tuple(reversed(kept)), constants={k: v for k, v in graph.constants.items() if k in used})

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..ir.dims import DimLike, identical
-from ..ir.graph import Literal, Node, Operand as GraphOperand, Value
+from ..ir.graph import Literal, Node, Value
+from ..ir.graph import Operand as GraphOperand
 from ..ir.op import OPS
 from ..ir.tape import Access, RowProgram, Section, Stmt, View, contiguous
 from ..ir.types import is_one
@@ -20,7 +21,7 @@ from .fuse import Group, aligned, reduction_kind, wide_axes
 NO_ATTRS: Mapping[str, object] = {}
 ONCE, ROW, LOOP = 0, 1, 2
 CHEAP = 6  # operations that cost less to repeat than a store and a load of the row
-COST = {name: 10 for name in ("exp", "log", "tanh", "erf", "pow", "sin", "cos", "sigmoid", "silu", "softplus")}
+COST = dict.fromkeys(("exp", "log", "tanh", "erf", "pow", "sin", "cos", "sigmoid", "silu", "softplus"), 10)
 COST |= {"uniform": 40, "div": 3, "sqrt": 3, "rsqrt": 4}
 
 
@@ -331,7 +332,13 @@ def _renumbered(program: RowProgram) -> RowProgram:
         Section(
             section.level,
             tuple(
-                Stmt(numbers[s.result], s.op, tuple(numbers[a] if isinstance(a, int) else a for a in s.args), s.dtype, s.attrs)
+                Stmt(
+                    numbers[s.result],
+                    s.op,
+                    tuple(numbers[a] if isinstance(a, int) else a for a in s.args),
+                    s.dtype,
+                    s.attrs,
+                )
                 for s in section.stmts
             ),
         )

@@ -21,8 +21,9 @@ INSIDE = {
     "models": {"tracer", "ir"},
     "runtime": {"ir"},
     "compiler": {"ir", "tracer", "passes", "models", "runtime"},
-    "__init__": {"ir", "tracer", "passes", "models", "runtime", "compiler"},
-    "cli": {"ir", "tracer", "passes", "models", "runtime", "compiler", "__init__"},
+    "derivatives": {"ir", "tracer", "passes", "compiler"},
+    "__init__": {"ir", "tracer", "passes", "models", "runtime", "compiler", "derivatives"},
+    "cli": {"ir", "tracer", "passes", "models", "runtime", "compiler", "derivatives", "__init__"},
     "__main__": {"cli"},
 }
 
@@ -34,6 +35,7 @@ OUTSIDE = {
     "models": {"numpy", "safetensors"},
     "runtime": {"numpy", "scipy_openblas32"},
     "compiler": {"numpy", "safetensors"},
+    "derivatives": {"numpy"},
     "__init__": set(),
     "cli": {"numpy", "safetensors", "click", "rich", "matplotlib"},
     "__main__": set(),

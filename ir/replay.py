@@ -1,0 +1,36 @@
+"""Replaying a program with the interpreter to name the first op that turned finite numbers into NaN or infinity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .graph import Graph, Literal, Node
+from .interp import Interpreter
+
+
+def first_not_finite(graph: Graph, inputs: Mapping[str, Any]) -> str | None:
+    """A line about the first node of `graph` that made NaN or infinite elements of finite operands, or about inputs
+    that had them already; None where all is finite. A mask that is infinite on purpose is passed over."""
+    bad = [n for n, a in inputs.items() if np.asarray(a).dtype.kind == "f" and not np.all(np.isfinite(a))]
+    if bad:
+        return f"because  {', '.join(bad)} already had NaN or infinite elements"
+    culprit: list[str] = []
+
+    def watch(node: Node, results: tuple[np.ndarray, ...]) -> None:
+        if culprit or all(np.all(np.isfinite(r)) for r in results):
+            return
+        if any(isinstance(o, Literal) and not np.isfinite(o.value) for o in node.inputs):
+            return
+        if any(not np.all(np.isfinite(interpreter[v])) for v in node.values() if v.type.is_float):
+            return
+        where, count = node.location, int(np.sum(~np.isfinite(results[0])))
+        at = f" at {where.file}:{where.line} {where.scope}".rstrip() if where else ""
+        part = "the gradient of " if where and where.of else ""
+        culprit.append(f"first    {part}{node.op}{at} made {count} NaN or infinite elements")
+
+    interpreter = Interpreter(graph, {v.name: inputs[v.name] for v in graph.inputs}, watch)
+    interpreter.run()
+    return culprit[0] if culprit else None
