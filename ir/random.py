@@ -46,6 +46,4 @@ def philox_u32(seed: int, step: int, site: int, index_array: np.ndarray) -> np.n
 
 def uniform(seed: int, step: int, site: int, index_array: np.ndarray) -> np.ndarray:
     """float32 in [0, 1): the upper 24 bits over 2**24, exact in float32."""
-    return (philox_u32(seed, step, site, index_array) >> np.uint32(8)).astype(np.float32) * np.float32(
-        2.0**-24
-    )
+    return (philox_u32(seed, step, site, index_array) >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)

@@ -349,4 +349,3 @@ def build_tables(tape: Tape, bound: Plan, at: Addresses, error_address: int) -> 
         arrays.append(table)
         entries.append((table.ctypes.data, len(rows[t])))
     return Tables(arrays, entries)
-

@@ -16,9 +16,7 @@ def library() -> ctypes.CDLL:
     try:
         import scipy_openblas32
     except ImportError as error:
-        raise ImportError(
-            "gradtape needs BLAS from scipy-openblas32: pip install scipy-openblas32"
-        ) from error
+        raise ImportError("gradtape needs BLAS from scipy-openblas32: pip install scipy-openblas32") from error
     path = Path(scipy_openblas32.get_lib_dir()) / scipy_openblas32.get_library(fullname=True)
     blas = ctypes.CDLL(str(path))
     blas.scipy_openblas_set_num_threads.argtypes = [ctypes.c_int]

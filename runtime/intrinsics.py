@@ -87,11 +87,7 @@ def _cast(builder: Builder, value: Value, source: Type, target: Type) -> Value:
     kind = LLVM[target]
     if target == types.boolean:
         zero = ir.Constant(value.type, 0)
-        return (
-            builder.fcmp_unordered("!=", value, zero)
-            if source in FLOATS
-            else builder.icmp_signed("!=", value, zero)
-        )
+        return builder.fcmp_unordered("!=", value, zero) if source in FLOATS else builder.icmp_signed("!=", value, zero)
     if source in FLOATS:
         if target in FLOATS:
             return builder.fptrunc(value, kind) if target == types.float32 else builder.fpext(value, kind)
@@ -178,9 +174,7 @@ primitive("select", 3, _select)
 # --- floating point ----------------------------------------------------------------------------------------
 
 
-def _define_float(
-    name: str, count: int, emit: Callable[..., Any], integer: Callable[..., Any] | None = None
-) -> None:
+def _define_float(name: str, count: int, emit: Callable[..., Any], integer: Callable[..., Any] | None = None) -> None:
     """A function of `count` floats of one type, with a version for int64 if it is given."""
 
     def resolve(*args: Type) -> Resolved | None:

@@ -232,9 +232,7 @@ def run_plain(
     for (name, type_), value in zip(kernel.params, args, strict=True):
         if type_ in POINTERS:
             pointer = value if isinstance(value, Pointer) else Pointer(value)
-            if pointer.array.dtype != POINTERS[type_] and not (
-                type_ == "u8*" and pointer.array.dtype == bool
-            ):
+            if pointer.array.dtype != POINTERS[type_] and not (type_ == "u8*" and pointer.array.dtype == bool):
                 raise TypeError(f"{kernel.name}: {name} is {type_}, the array is {pointer.array.dtype}")
             if pointer.array.dtype == bool:
                 pointer = Pointer(pointer.array.view(np.uint8), pointer.offset)

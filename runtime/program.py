@@ -86,9 +86,7 @@ class _Bound:
         base = program.arena.reserve(self.plan.arena_bytes)
         if self.tables is None or base != self.base:
             self.base = base
-            self.tables = build_tables(
-                program.tape, self.plan, program.addresses(self), program.error.ctypes.data
-            )
+            self.tables = build_tables(program.tape, self.plan, program.addresses(self), program.error.ctypes.data)
         return self.tables
 
 
@@ -112,9 +110,7 @@ class Program:
         self.team = ThreadTeam(threads, self.loaded)
         self.error = np.zeros(ERROR_WORDS, np.int64)
         self.constants = {
-            i: np.ascontiguousarray(tape.constants[b.name])
-            for i, b in enumerate(tape.buffers)
-            if b.segment == "const"
+            i: np.ascontiguousarray(tape.constants[b.name]) for i, b in enumerate(tape.buffers) if b.segment == "const"
         }
         self._bound: dict[tuple[tuple[str, int], ...], _Bound] = {}
         self._blas = {r: blas.address(r) for r in ("sgemm", "dgemm")}
@@ -159,10 +155,14 @@ class Program:
             if size is not None and (size < symbol.min or (symbol.max is not None and size > symbol.max)):
                 where = next((g.where for g in self.tape.guards if str(g.left) == symbol.name and g.where), "")
                 limit = f"{symbol.min} <= {symbol.name}" + (f" <= {symbol.max}" if symbol.max is not None else "")
-                raise GuardViolation(f"{symbol.name} = {size}, but the program needs {limit}" + (f" ({where})" if where else ""))
+                raise GuardViolation(
+                    f"{symbol.name} = {size}, but the program needs {limit}" + (f" ({where})" if where else "")
+                )
         for guard in self.tape.guards:
             if not guard.holds(dims):
-                raise GuardViolation(f"the program was traced for {guard}" + (f" ({guard.where})" if guard.where else ""))
+                raise GuardViolation(
+                    f"the program was traced for {guard}" + (f" ({guard.where})" if guard.where else "")
+                )
 
     def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """One run: outputs by name, as new arrays. Updates are written to the store.
@@ -188,7 +188,9 @@ class Program:
             gather = instr.kernel.startswith(("gather", "scatter"))
             table = self.tape.buffers[instr.operands[0].view.buffer].name
             what = f"{table} with {instr.axes[2]} rows" if gather else f"{instr.params[1]} classes"
-            raise IndexOutOfRange(f"index {value} is out of range for {what}{where} (position {position} of the indices)")
+            raise IndexOutOfRange(
+                f"index {value} is out of range for {what}{where} (position {position} of the indices)"
+            )
         raise NotFinite(f"{instr.label.removeprefix('finite ')} is not finite")
 
     def read(self, bound: _Bound, view: View, value_type: TensorType) -> np.ndarray:

@@ -52,9 +52,7 @@ class _Workers:
 
     def __init__(self, count: int, loaded: Loaded) -> None:
         self.loaded = loaded  # keeps the code in memory as long as a worker may run it
-        self.mailboxes = aligned_words((count + 1) * driver.MAILBOX_WORDS).reshape(
-            count + 1, driver.MAILBOX_WORDS
-        )
+        self.mailboxes = aligned_words((count + 1) * driver.MAILBOX_WORDS).reshape(count + 1, driver.MAILBOX_WORDS)
         # Word 0 of the first mailbox, the caller's, is where gt_team says who is missing.
         for box in self.mailboxes:
             box[driver.RESULT_ADDRESS] = box[driver.RESULT :].ctypes.data

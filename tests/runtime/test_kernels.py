@@ -1,0 +1,183 @@
+"""The hand-written kernels: compiled and as plain Python, against NumPy."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from gradtape.runtime import blas
+from gradtape.runtime.kernels.combine import combine
+from gradtape.runtime.kernels.gather import gather, scatter_add
+from gradtape.runtime.kernels.gemm import gemm
+from gradtape.runtime.primitives import run_plain
+
+DTYPES = {"f32": np.float32, "f64": np.float64}
+MAKERS = (gemm, gather, scatter_add, combine)
+
+
+@pytest.fixture(scope="module")
+def compiled_kernels(compiled):
+    return compiled([make(dtype) for make in MAKERS for dtype in DTYPES])
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def run(request, compiled_kernels):
+    """run(kernel, *args), in both ways of running a kernel."""
+    if request.param == "compiled":
+        return compiled_kernels
+    return lambda kernel, *args: run_plain(kernel, args)
+
+
+@pytest.fixture(params=list(DTYPES))
+def dtype(request):
+    return request.param
+
+
+def flat(a: np.ndarray) -> np.ndarray:
+    assert a.flags.c_contiguous
+    return a.reshape(-1)
+
+
+def numbers(rng, dtype, *shape):
+    return rng.standard_normal(shape).astype(DTYPES[dtype])
+
+
+# --- gemm ---------------------------------------------------------------------------------------------------
+
+
+def close(got, expected, dtype):
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 if dtype == "f32" else 1e-13)
+
+
+@pytest.mark.parametrize(("ta", "tb", "acc"), list(itertools.product((0, 1), repeat=3)))
+def test_gemm_batched_with_strides(run, dtype, ta, tb, acc):
+    """Matrices inside wider rows, as heads stand in an activation."""
+    rng = np.random.default_rng(0)
+    m, n, k, nb1, nb2 = 5, 6, 7, 2, 3
+    fn = blas.address("sgemm" if dtype == "f32" else "dgemm")
+    a = numbers(rng, dtype, nb1, *((k, nb2, m) if ta else (m, nb2, k)))  # [batch, rows, head, columns]
+    b = numbers(rng, dtype, nb1, *((n, nb2, k) if tb else (k, nb2, n)))
+    c = numbers(rng, dtype, nb1, m, nb2, n)
+    left, right = a.swapaxes(1, 2), b.swapaxes(1, 2)
+    left = left.swapaxes(2, 3) if ta else left
+    right = right.swapaxes(2, 3) if tb else right
+    expected = (0.5 * (left @ right)).swapaxes(1, 2) + acc * c
+    run(
+        gemm(dtype), flat(a), flat(b), flat(c), fn, ta, tb, m, n, k,
+        nb2 * a.shape[3], nb2 * b.shape[3], nb2 * n, acc, 0.5, nb1, nb2,
+        a[0].size, a.shape[3], b[0].size, b.shape[3], c[0].size, n,
+    )  # fmt: skip
+    close(c, expected, dtype)
+
+
+@pytest.mark.parametrize("acc", [0, 1])
+def test_gemm_over_nothing(run, dtype, acc):
+    """k = 0: the empty sum is 0, and what lies between the rows is left alone"""
+    a, b = np.ones(1, DTYPES[dtype]), np.ones(1, DTYPES[dtype])
+    c = np.full((3, 4), np.nan, DTYPES[dtype])
+    c[:, 3] = 7
+    fn = blas.address("sgemm" if dtype == "f32" else "dgemm")
+    run(gemm(dtype), a, b, flat(c), fn, 0, 0, 3, 3, 0, 1, 4, 4, acc, 1.0, 1, 1, 0, 0, 0, 0, 0, 0)
+    assert (c[:, 3] == 7).all()
+    assert np.isnan(c[:, :3]).all() if acc else (c[:, :3] == 0).all()
+
+
+def test_gemm_overwrites_nan_when_it_does_not_accumulate(run, dtype):
+    a, b = np.ones(4, DTYPES[dtype]), np.ones(4, DTYPES[dtype])
+    c = np.full(4, np.nan, DTYPES[dtype])
+    fn = blas.address("sgemm" if dtype == "f32" else "dgemm")
+    run(gemm(dtype), a, b, c, fn, 0, 0, 2, 2, 2, 2, 2, 2, 0, 1.0, 1, 1, 0, 0, 0, 0, 0, 0)
+    assert (c == 2).all()
+
+
+def test_blas_says_what_it_is():
+    assert "OpenBLAS" in blas.version()
+    assert blas.core_type()
+    assert blas.library().scipy_openblas_get_num_threads() == 1
+
+
+def test_blas_missing_says_what_to_install(monkeypatch):
+    blas.library.cache_clear()
+    monkeypatch.setitem(__import__("sys").modules, "scipy_openblas32", None)
+    with pytest.raises(ImportError, match="pip install scipy-openblas32"):
+        blas.library()
+    monkeypatch.undo()
+    assert blas.library() is not None
+
+
+# --- gather and scatter_add ---------------------------------------------------------------------------------
+
+INDEX = np.array([3, 0, -1, 3, -5, 4, 3, 1])
+
+
+def test_gather_rows(run, dtype):
+    table = numbers(np.random.default_rng(1), dtype, 5, 9)
+    out, err = np.zeros((8, 7), DTYPES[dtype]), np.zeros(4, np.int64)
+    # columns 2 to 6 of the table, into columns 1 to 5
+    spread = np.repeat(INDEX, 2)  # every second index
+    run(gather(dtype), flat(table)[2:], spread, flat(out)[1:], err, 11, 5, 8, 5, 9, 2, 7, 0)
+    expected = np.zeros_like(out)
+    expected[:, 1:6] = table[INDEX, 2:7]
+    np.testing.assert_array_equal(out, expected)
+    assert not err.any()
+
+
+def test_scatter_add_rows(run, dtype):
+    g = numbers(np.random.default_rng(2), dtype, 8, 6)
+    out, err = np.zeros((5, 6), DTYPES[dtype]), np.zeros(4, np.int64)
+    run(scatter_add(dtype), flat(g), INDEX, flat(out), err, 11, 5, 8, 6, 6, 1, 6, 0)
+    expected = np.zeros_like(out)
+    np.add.at(expected, INDEX, g)  # in the same order: equal to the last bit
+    np.testing.assert_array_equal(out, expected)
+    assert not err.any()
+
+
+def test_scatter_add_split_by_columns_is_the_same(run, dtype):
+    g = numbers(np.random.default_rng(3), dtype, 8, 6)
+    whole, split, err = (
+        np.zeros((5, 6), DTYPES[dtype]),
+        np.zeros((5, 6), DTYPES[dtype]),
+        np.zeros(4, np.int64),
+    )
+    run(scatter_add(dtype), flat(g), INDEX, flat(whole), err, 11, 5, 8, 6, 6, 1, 6, 0)
+    for first, width in ((0, 4), (4, 2)):
+        run(scatter_add(dtype), flat(g)[first:], INDEX, flat(split)[first:], err, 11, 5, 8, width, 6, 1, 6, 0)
+    np.testing.assert_array_equal(split, whole)
+
+
+def test_an_index_out_of_range_is_clamped_and_noted_once(run, dtype):
+    table = np.arange(10, dtype=DTYPES[dtype]).reshape(5, 2)
+    index = np.array([1, 5, -6, 2])
+    out, err = np.zeros((4, 2), DTYPES[dtype]), np.zeros(4, np.int64)
+    run(gather(dtype), flat(table), index, flat(out), err, 42, 5, 4, 2, 2, 1, 2, 100)
+    np.testing.assert_array_equal(out, table[[1, 4, 0, 2]])
+    assert err.tolist() == [1, 42, 101, 5]
+    total = np.zeros((5, 2), DTYPES[dtype])
+    run(scatter_add(dtype), flat(out), index, flat(total), err, 43, 5, 4, 2, 2, 1, 2, 200)
+    assert err.tolist() == [1, 42, 101, 5]  # the first one stays
+    err[:] = 0
+    run(scatter_add(dtype), flat(out), index, flat(total), err, 43, 5, 4, 2, 2, 1, 2, 200)
+    assert err.tolist() == [1, 43, 201, 5]
+
+
+def test_a_table_without_rows_touches_no_memory(run, dtype):
+    nothing, out, err = np.zeros(1, DTYPES[dtype]), np.ones((2, 2), DTYPES[dtype]), np.zeros(4, np.int64)
+    run(gather(dtype), nothing, np.array([0, 1]), flat(out), err, 7, 0, 2, 2, 2, 1, 2, 0)
+    assert (out == 0).all()
+    assert err.tolist() == [1, 7, 0, 0]
+    run(scatter_add(dtype), flat(out), np.array([0, 1]), nothing, err, 7, 0, 2, 2, 2, 1, 2, 0)
+    assert nothing[0] == 0
+
+
+# --- combine ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [0, 1, 2, 5])
+def test_combine_adds_from_left_to_right(run, dtype, parts):
+    partial = numbers(np.random.default_rng(4), dtype, max(parts, 1), 40)
+    out = np.full(33, np.nan, DTYPES[dtype])
+    run(combine(dtype), flat(partial), out, parts, 40, 33)
+    expected = np.zeros(33, DTYPES[dtype])
+    for row in partial[:parts]:
+        expected = expected + row[:33]
+    np.testing.assert_array_equal(out, expected)
