@@ -134,7 +134,7 @@ class Compiled:
             return self.step(*args)
         return self.forward(*args, train=self.model.training if self.model is not None else False)
 
-    def step(self, *batch: Any) -> np.floating:
+    def step(self, *batch: Any) -> Any:
         """Forward, backward and update on `(*inputs, target)`; returns the loss.
 
         Raises NotFinite (a FloatingPointError) and IndexOutOfRange (an IndexError) with everything as before the step.
@@ -162,7 +162,7 @@ class Compiled:
             grads = {k.removeprefix("grad:"): v for k, v in out.items() if k.startswith("grad:")}
             return out["loss"][()], grads
 
-    def evaluate(self, *batch: Any) -> np.floating:
+    def evaluate(self, *batch: Any) -> Any:
         """The loss on `(*inputs, target)` in eval mode."""
         with self._lock:
             variant, inputs = self._prepare("evaluate", False, batch)
@@ -293,7 +293,7 @@ class Compiled:
 
     # the optimizer --------------------------------------------------------------------------------------------------
     def _optimize(self, graph: Graph) -> Graph:
-        assert self.model is not None
+        assert self.model is not None and self.optimizer is not None
         names = {id(p): name for name, p in self.model.named_parameters()}
         reached = {name.removeprefix("grad:") for name, _ in graph.outputs if name.startswith("grad:")}
         parameters = dict(self.model.named_parameters())
@@ -314,6 +314,7 @@ class Compiled:
 
     def _update(self, name: str, parameter: Parameter, group: int) -> Update:
         """The traced rule of one parameter; its state arrays join the store."""
+        assert self.optimizer is not None
         hyper = self.optimizer.groups[group][1]
         optimizer = self.optimizer.with_options(hyper)
         state = optimizer.init(parameter.data)

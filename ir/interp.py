@@ -86,8 +86,8 @@ class Interpreter:
             results: Any = self.graph.constants[node.attrs["digest"]]
         else:
             args = [self[o] for o in node.inputs]
-            expected = tuple(concrete_type(v.type, self.dims) for v in node.outputs)
-            results = op.reference(expected if len(expected) > 1 else expected[0], *args, **attrs)
+            expected = [concrete_type(v.type, self.dims) for v in node.outputs]
+            results = op.reference(tuple(expected) if len(expected) > 1 else expected[0], *args, **attrs)
         results = results if isinstance(results, tuple) else (results,)
         self._values.update(zip(node.outputs, results, strict=True))
         if self.watch is not None:

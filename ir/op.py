@@ -61,7 +61,7 @@ class Op:
         self.formula = doc.strip().splitlines()[0] if doc else ""
         self.infer: Callable[..., Any] = fields["infer"]
         self.ref: Callable[..., Any] | None = fields.get("ref")
-        vjp = fields.get("vjp")
+        vjp: Any = fields.get("vjp")
         self.nondiff = vjp if isinstance(vjp, NoGradient) else None
         self.vjp: Callable[..., tuple] | None = None if self.nondiff else vjp
         self.scalar: Callable[..., Any] | None = fields.get("scalar")
@@ -88,7 +88,7 @@ class Op:
 
     def eager(self, *args: Any, **attrs: Any) -> Any:
         """Runs the op on NumPy arrays and Python numbers; results have the dtypes that the type rule states."""
-        arrays = [a if np.isscalar(a) else np.asarray(a) for a in args]
+        arrays: list[Any] = [a if np.isscalar(a) else np.asarray(a) for a in args]
         types = [type_of(a) for a in arrays]
         if self.promote:
             dtype = promote(types)

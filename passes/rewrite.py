@@ -53,13 +53,13 @@ def expand(graph: Graph) -> Graph:
             return result
         # a body may use composites: rebuild its nodes with their bodies in turn
         inner, builder.nodes = builder.nodes[first:], builder.nodes[:first]
-        env: dict[Value, Any] = {}
+        env: dict[Operand, Any] = {}
         for part in inner:
-            parts = [o.value if isinstance(o, Literal) else env.get(o) or builder.wrap(o) for o in part.inputs]
+            parts = [o.value if isinstance(o, Literal) else env[o] if o in env else builder.wrap(o) for o in part.inputs]
             new = emit(builder, part, parts)
             env.update(zip(part.outputs, new if isinstance(new, tuple) else (new,), strict=True))
         single = result if isinstance(result, tuple) else (result,)
-        out = tuple(env.get(r._value, r) if isinstance(r, Ref) else r for r in single)
+        out = tuple(env[r._value] if isinstance(r, Ref) and r._value in env else r for r in single)
         return out if isinstance(result, tuple) else out[0]
 
     return rebuild(graph, emit)

@@ -129,7 +129,9 @@ def _join_slices(node: Node, args: list[Any]) -> Any | None:
 
 
 def _producer(ref: Any) -> Node | None:
-    return _nodes(ref._builder).get(ref._value) if isinstance(ref, Ref) else None
+    if not isinstance(ref, Ref) or not isinstance(ref._value, Value):
+        return None
+    return _nodes(ref._builder).get(ref._value)
 
 
 def _nodes(builder: Builder) -> dict[Value, Node]:

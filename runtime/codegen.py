@@ -195,14 +195,14 @@ class _Printer:
     def body(self) -> None:
         p = self.program
         stmts = [s for section in p.sections for s in section.stmts]
-        sides = sorted({dict(s.attrs)["access"] for s in stmts if s.op == "side"})
+        sides: list[Any] = sorted({attr(s, "access") for s in stmts if s.op == "side"})
         totals = [s for s in stmts if s.op == "total"]
         for access in sides:  # this thread's accumulator row starts at zero
             depth = self.loops(range(p.outer, self.axes), 1)
             dtype = p.accesses[access].dtype
             self.line(depth, f"st(p{access}, {self.offset(access, range(p.outer, self.axes))}, {number(0, dtype).text})")
         for s in totals:
-            self.line(1, f"t{dict(s.attrs)['access']} = {number(0, self.wide(s.dtype)).text}")
+            self.line(1, f"t{attr(s, 'access')} = {number(0, self.wide(s.dtype)).text}")
         for section in p.sections:
             if section.level == "once":
                 for s in section.stmts:
@@ -215,7 +215,7 @@ class _Printer:
             elif section.level == "loop":
                 self.loop(section.stmts, depth)
         for s in totals:
-            access = dict(s.attrs)["access"]
+            access = attr(s, "access")
             self.line(1, f"st(p{access}, 0, {CASTS[s.dtype]}(t{access}))")
         if not self.lines:
             self.line(1, "pass")
@@ -244,7 +244,7 @@ class _Printer:
         for s in stmts:
             self.stmt(s, inside, range(self.axes))
         for s in totals:
-            access = dict(s.attrs)["access"]
+            access = attr(s, "access")
             self.line(depth, f"t{access} = t{access} + {CASTS[self.wide(s.dtype)]}(u{s.result})")
 
     def initial(self, kind: str, dtype: str) -> str:
@@ -310,6 +310,10 @@ class _Printer:
 
     def line(self, depth: int, text: str) -> None:
         self.lines.append("    " * depth + text)
+
+
+def attr(stmt: Stmt, name: str) -> Any:
+    return dict(stmt.attrs)[name]
 
 
 def stride_names(program: RowProgram) -> list[str]:

@@ -19,6 +19,9 @@ from .loader import Loaded, load
 from .threads import ThreadTeam
 
 
+MAX_BOUND = 64  # combinations of sizes whose tables are kept; the oldest goes first
+
+
 class IndexOutOfRange(IndexError):
     """An index outside of a table, met while a tape ran; nothing was updated."""
 
@@ -146,6 +149,8 @@ class Program:
         key = tuple(sorted(dims.items()))
         if key not in self._bound:
             self.check_guards(dims)
+            if len(self._bound) >= MAX_BOUND:
+                del self._bound[next(iter(self._bound))]
             self._bound[key] = _Bound(self, dims)
         return self._bound[key]
 

@@ -3,11 +3,13 @@ gradients back stand in `passes/autodiff.py`, so that a `vjp` here speaks of sin
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..op import no_gradient, op, zero_gradient
 from ..types import DTYPES, TensorType, TypeRuleError, broadcast, promote
-from .rules import compare, elementwise, need_bool, need_float, need_number
+from .rules import compare, elementwise, known_dtype, need_bool, need_float, need_number
 
 
 # arithmetic -----------------------------------------------------------------------------------------------------
@@ -57,6 +59,26 @@ class div:
 
 
 @op
+class floor_divide:
+    """the greatest integer that is not above x / y; of integers, 0 where y is 0"""
+    promote = True
+    infer = need_number
+    def ref(x, y): return np.floor_divide(x, y)
+    vjp = zero_gradient("floor_divide is constant but for its jumps")
+    def scalar(s, x, y): return s.floor_divide(x, y)
+
+
+@op
+class remainder:
+    """x - floor(x / y) * y, with the sign of y; of integers, 0 where y is 0"""
+    promote = True
+    infer = need_number
+    def ref(x, y): return np.remainder(x, y)
+    def vjp(g, out, x, y): return g, -g * floor_divide(x, y)
+    def scalar(s, x, y): return s.remainder(x, y)
+
+
+@op
 class neg:
     """-x"""
     infer = need_number
@@ -72,8 +94,14 @@ class pow_:
     infer = need_number
     def ref(x, y): return np.power(x, y)
     def vjp(g, out, x, y):
-        # d/dx = y x^(y-1); d/dy = x^y log x, which is taken as 0 where x <= 0 and y is an exponent of such x
-        return g * y * pow_(x, y - 1), g * out * log(where(x > 0, x, 1.0))
+        # d/dx = y x^(y-1), which is 0 for 0^0; d/dy = x^y log x, taken as 0 where x <= 0. A number has no derivative, and
+        # its logarithm must not become a float32 constant of a float64 program.
+        if isinstance(y, (int, float)):
+            return g * y * pow_(x, y - 1) if y != 0 else g * 0.0, None
+        if isinstance(x, (int, float)):
+            return None, g * out * (math.log(x) if x > 0 else 0.0)
+        power = where(logical_and(equal(x, 0), equal(y, 0)), 1, y - 1)
+        return g * y * pow_(x, power), g * out * log(where(x > 0, x, 1.0))
     def scalar(s, x, y): return s.pow(x, y)
 
 
@@ -163,9 +191,9 @@ class tanh:
 class sigmoid:
     """1 / (1 + e ** -x)"""
     infer = need_float
-    def ref(x): return 0.5 * (np.tanh(0.5 * x) + 1.0)  # the tanh form does not overflow
+    def ref(x): return 1.0 / (1.0 + np.exp(-x))  # overflows to 0, rightly; tanh(x/2)/2 + 1/2 would lose all digits at x << 0
     def vjp(g, out, x): return (g * out * (1.0 - out),)
-    def scalar(s, x): return 0.5 * s.tanh(0.5 * x) + 0.5
+    def scalar(s, x): return s.divide(1.0, 1.0 + s.exp(-x))
 
 
 def _erf(x):
@@ -229,9 +257,32 @@ class where:
 
 
 @op
+class clip:
+    """x, but at least low and then at most high; at the bounds the gradient goes to x"""
+    promote = True
+    infer = need_number
+    def ref(x, low, high): return np.minimum(np.maximum(x, low), high)
+    def vjp(g, out, x, low, high):
+        above = maximum(x, low) > high
+        below = logical_and(x < low, logical_not(above))
+        return where(logical_or(above, below), 0, g), where(below, g, 0), where(above, g, 0)
+    def scalar(s, x, low, high): return s.minimum(s.maximum(x, low), high)
+
+
+@op
+class lerp:
+    """x + t * (y - x): x for t = 0, y for t = 1"""
+    promote = True
+    infer = need_float
+    def ref(x, y, t): return x + t * (y - x)
+    def vjp(g, out, x, y, t): return g * (1.0 - t), g * t, g * (y - x)
+    def scalar(s, x, y, t): return x + t * (y - x)
+
+
+@op
 class cast:
     """x converted to another dtype (float to integer truncates)"""
-    def infer(x, *, dtype): return TensorType(dtype, x.shape)
+    def infer(x, *, dtype): return TensorType(known_dtype(dtype), x.shape)
     def ref(x, *, dtype): return np.asarray(x).astype(DTYPES[dtype])
     def vjp(g, out, x, *, dtype):
         return (cast(g, dtype=x.type.dtype) if x.type.is_float and out.type.is_float else None,)
@@ -336,3 +387,12 @@ class logical_not:
     def ref(x): return np.logical_not(x)
     vjp = _COMPARISON
     def scalar(s, x): return s.logical_not(x)
+
+
+@op
+class logical_xor:
+    """exactly one holds"""
+    infer = need_bool
+    def ref(x, y): return np.logical_xor(x, y)
+    vjp = _COMPARISON
+    def scalar(s, x, y): return s.not_equal(x, y)

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..dims import require_equal
 from ..op import op
 from ..types import TensorType, TypeRuleError
-from .elementwise import erf, exp, log, rsqrt, tanh, where
+from .elementwise import equal, erf, exp, log, rsqrt, tanh, where
+from .functions import isfinite
 from .index import bounded
 from .reduce import max_, mean, sum_
-from .rules import need_float
+from .rules import need_axes, need_axis, need_float
 from .shape import iota, reshape
 
 
 def _along_axis(x, *, axis):
     if not x.is_float:
         raise TypeRuleError(f"needs a float operand, got {x}; write x.astype('f32')")
-    if not 0 <= axis < x.ndim:
-        raise TypeRuleError(f"axis {axis} is out of range for {x}")
+    size = x.shape[need_axis(x, axis)]
+    if isinstance(size, int) and size == 0:
+        raise TypeRuleError(f"axis {axis} of {x} has no elements")
     return TensorType(x.dtype, x.shape)
 
 
@@ -38,26 +41,26 @@ class softmax:
 class log_softmax:
     """x - log(sum(e**x)) along an axis"""
     infer = _along_axis
-    def ref(x, *, axis):
-        d = x - np.max(x, axis=axis, keepdims=True)
-        return d - np.log(np.sum(np.exp(d), axis=axis, keepdims=True))
+    def ref(x, *, axis): return x - logsumexp.ref(x, axis=axis)
     def body(x, *, axis): return x - logsumexp(x, axis=axis)
     def vjp(g, y, x, *, axis): return (g - exp(y) * sum_(g, axes=(axis,), keepdims=True),)
 
 
 @op
 class logsumexp:
-    """log(sum(e**x)) along an axis, which stays with size 1"""
+    """log(sum(e**x)) along an axis, which stays with size 1; -inf for a row of -inf only"""
     def infer(x, *, axis):
         _along_axis(x, axis=axis)
         return TensorType(x.dtype, tuple(1 if i == axis else d for i, d in enumerate(x.shape)))
     def ref(x, *, axis):
         top = np.max(x, axis=axis, keepdims=True)
+        top = np.where(np.isfinite(top), top, x.dtype.type(0))  # inf - inf would be NaN
         return top + np.log(np.sum(np.exp(x - top), axis=axis, keepdims=True))
     def body(x, *, axis):
         top = max_(x, axes=(axis,), keepdims=True)
+        top = where(isfinite(top), top, 0.0)
         return top + log(sum_(exp(x - top), axes=(axis,), keepdims=True))
-    def vjp(g, y, x, *, axis): return (g * exp(x - y),)
+    def vjp(g, y, x, *, axis): return (g * exp(x - where(equal(y, -np.inf), 0.0, y)),)
 
 
 @op
@@ -89,9 +92,8 @@ class gelu_erf:
 class layer_norm:
     """(x - mean) / sqrt(var + eps) over axes; gain and bias are applied outside"""
     def infer(x, *, axes, eps):
-        if not x.is_float:
-            raise TypeRuleError(f"needs a float operand, got {x}; write x.astype('f32')")
-        return TensorType(x.dtype, x.shape)
+        need_axes(x, axes)
+        return need_float(x)
     def ref(x, *, axes, eps):
         d = x - np.mean(x, axis=axes, keepdims=True)
         return d / np.sqrt(np.mean(d * d, axis=axes, keepdims=True) + eps)
@@ -127,7 +129,7 @@ class nll_from_logits:
         if not target.is_integer:
             raise TypeRuleError(f"the target names classes by integers, got {target}")
         expected = TensorType("i64", logits.shape[:-1])
-        if target.ndim != expected.ndim:
+        if target.ndim != expected.ndim or not all(map(require_equal, target.shape, expected.shape)):
             raise TypeRuleError(f"logits {logits} need a target {expected}, got {target}")
         return TensorType(logits.dtype, (*logits.shape[:-1], 1))
     def ref(logits, target):
@@ -150,4 +152,3 @@ def _chosen(logits, target):
     """bool[..., classes]: the class that the target names."""
     classes = iota.like(logits, shape=logits.shape[-1:], axis=0, dtype=target.type.dtype)
     return classes == reshape(target, shape=(*target.shape, 1))
-

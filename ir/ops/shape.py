@@ -6,7 +6,8 @@ import numpy as np
 
 from ..dims import divide, identical, product, require_equal
 from ..op import no_gradient, op
-from ..types import DTYPES, TensorType, TypeRuleError, broadcast, normalize_axis
+from ..types import DTYPES, TensorType, TypeRuleError, broadcast
+from .rules import known_dtype, need_axis, need_shape
 
 
 def _list(shape):
@@ -18,6 +19,7 @@ class reshape:
     """the same elements in row-major order, in another shape"""
     kind = "view"
     def infer(x, *, shape):
+        need_shape(shape)
         if not identical(product(shape), x.size) and not require_equal(product(shape), x.size):
             raise TypeRuleError(f"{x} has {x.size} elements, shape {_list(shape)} has {product(shape)}")
         return TensorType(x.dtype, shape)
@@ -45,7 +47,7 @@ class permute:
     """axes in another order: out.shape[i] = x.shape[axes[i]]"""
     kind = "view"
     def infer(x, *, axes):
-        if sorted(axes) != list(range(x.ndim)):
+        if not isinstance(axes, tuple) or sorted(axes) != list(range(x.ndim)):
             raise TypeRuleError(f"axes {_list(axes)} are not an order of the {x.ndim} axes of {x}")
         return TensorType(x.dtype, tuple(x.shape[a] for a in axes))
     def ref(x, *, axes): return np.transpose(x, axes)
@@ -57,7 +59,7 @@ class broadcast_to:
     """x repeated along axes of size 1 and new leading axes"""
     kind = "view"
     def infer(x, *, shape):
-        result = broadcast([x.shape, shape])
+        result = broadcast([x.shape, need_shape(shape)])
         if len(result) != len(shape) or not all(identical(a, b) for a, b in zip(result, shape, strict=True)):
             raise TypeRuleError(f"{x} does not broadcast to {_list(shape)}")
         return TensorType(x.dtype, shape)
@@ -72,9 +74,22 @@ class slice_:
     def infer(x, *, start, size, step):
         if not len(start) == len(size) == len(step) == x.ndim:
             raise TypeRuleError(f"start, size and step need one entry for each of the {x.ndim} axes")
+        _inside(x.shape, start, need_shape(size), step)
         return TensorType(x.dtype, size)
     def ref(x, *, start, size, step): return x[_slices(start, size, step)]
     def vjp(g, out, x, *, start, size, step): return (unslice(g, shape=x.shape, start=start, step=step),)
+
+
+def _inside(shape, start, size, step):
+    """Every element that is taken must exist; where sizes are symbolic, who records the slice has checked it."""
+    for axis, (d, a, n, b) in enumerate(zip(shape, start, size, step, strict=True)):
+        if isinstance(b, int) and b == 0:
+            raise TypeRuleError(f"the step of axis {axis} is 0")
+        if not all(isinstance(v, int) for v in (d, a, n, b)) or n == 0:
+            continue
+        first, last = min(a, a + (n - 1) * b), max(a, a + (n - 1) * b)
+        if first < 0 or last >= d:
+            raise TypeRuleError(f"elements {first} to {last} of axis {axis} are not all in its size {d}")
 
 
 def _slices(start, size, step):
@@ -92,6 +107,7 @@ class unslice:
     def infer(x, *, shape, start, step):
         if not len(start) == len(shape) == len(step) == x.ndim:
             raise TypeRuleError(f"shape, start and step need one entry for each of the {x.ndim} axes")
+        _inside(need_shape(shape), start, x.shape, step)
         return TensorType(x.dtype, shape)
     def ref(x, *, shape, start, step):
         out = np.zeros(shape, x.dtype)
@@ -105,8 +121,10 @@ class concat:
     """arrays one after the other along an axis"""
     kind = "copy"
     def infer(*xs, axis):
+        if not xs:
+            raise TypeRuleError("needs at least one array")
         first = xs[0]
-        axis = normalize_axis(axis, first.ndim)
+        need_axis(first, axis)
         for x in xs[1:]:
             if x.ndim != first.ndim or x.dtype != first.dtype:
                 raise TypeRuleError(f"arrays differ in rank or dtype: {first} and {x}")
@@ -130,7 +148,7 @@ class concat:
 class constant:
     """an array that is part of the program"""
     kind = "constant"
-    def infer(*, digest, dtype, shape): return TensorType(dtype, shape)
+    def infer(*, digest, dtype, shape): return TensorType(known_dtype(dtype), need_shape(shape))
     def ref(*, digest, dtype, shape): raise LookupError(f"constant {digest} is resolved by the interpreter")
     vjp = no_gradient("a constant has no inputs")
 
@@ -139,7 +157,10 @@ class constant:
 class full:
     """one number everywhere"""
     generator = True
-    def infer(*, shape, value, dtype): return TensorType(dtype, shape)
+    def infer(*, shape, value, dtype):
+        if not isinstance(value, (bool, int, float)):
+            raise TypeRuleError(f"the value is a number, not {value!r}")
+        return TensorType(known_dtype(dtype), need_shape(shape))
     def ref(*, shape, value, dtype): return np.full(shape, value, DTYPES[dtype])
     vjp = no_gradient("a constant has no inputs")
     def scalar(s, *, shape, value, dtype): return s.constant(value, dtype)
@@ -149,7 +170,12 @@ class full:
 class iota:
     """the index along one axis"""
     generator = True
-    def infer(*, shape, axis, dtype): return TensorType(dtype, shape)
+    def infer(*, shape, axis, dtype):
+        out = TensorType(known_dtype(dtype), need_shape(shape))
+        need_axis(out, axis)
+        if dtype == "bool":
+            raise TypeRuleError("an index is a number, not a bool")
+        return out
     def ref(*, shape, axis, dtype):
         line = np.arange(shape[axis], dtype=DTYPES[dtype])
         return np.broadcast_to(line.reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape)
@@ -161,7 +187,7 @@ class iota:
 class dim_scalar:
     """a dimension as a number"""
     generator = True
-    def infer(*, value): return TensorType("f32", (), weak=True)
-    def ref(*, value): return np.float32(value)
+    def infer(*, value, dtype="f32"): return TensorType(known_dtype(dtype))
+    def ref(*, value, dtype="f32"): return DTYPES[dtype].type(value)
     vjp = no_gradient("a dimension has no inputs")
-    def scalar(s, *, value): return s.dim(value)
+    def scalar(s, *, value, dtype="f32"): return s.cast(s.dim(value), dtype)

@@ -1,0 +1,128 @@
+"""The closed set of scalar primitives that `scalar(s, ...)` of an op may use, and what they mean in plain Python.
+
+`PlainScalars` is the contract for whoever makes code of an op's scalar expression. Numbers are NumPy's: floats follow
+IEEE 754, integers wrap around, an integer division by zero gives 0. Beside the functions there are the operators
++ - * and unary - of numbers, and < <= > >=, which give a bool; a Python number takes the dtype of what it meets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import erf as _erf_of_float
+from typing import Any
+
+import numpy as np
+
+from .dims import DimLike, Shape, evaluate
+from .random import philox_u32
+from .types import DTYPES
+
+# of one float, giving a float
+FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1,
+    "log": np.log, "log1p": np.log1p, "log2": np.log2, "log10": np.log10, "sqrt": np.sqrt,
+    "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
+    "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
+    "erf": np.vectorize(_erf_of_float, otypes=[np.float64]),
+}  # fmt: skip
+# of one number, giving a number of its dtype: an integer is its own floor, ceil, trunc and round (half to even)
+NUMBERS: dict[str, Callable[[Any], Any]] = {
+    "abs": np.abs, "sign": np.sign, "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "round": np.round,
+}  # fmt: skip
+# of two floats of one dtype
+FLOAT_PAIRS: dict[str, Callable[[Any, Any], Any]] = {
+    "atan2": np.arctan2, "hypot": np.hypot, "copysign": np.copysign,
+}  # fmt: skip
+# of two numbers of one dtype; NaN wins in maximum and minimum, floor_divide and remainder follow the divisor's sign
+PAIRS: dict[str, Callable[[Any, Any], Any]] = {
+    "pow": np.power, "maximum": np.maximum, "minimum": np.minimum,
+    "floor_divide": np.floor_divide, "remainder": np.remainder,
+}  # fmt: skip
+# of numbers, giving a bool; an integer is finite
+QUESTIONS: dict[str, Callable[..., Any]] = {
+    "equal": np.equal, "not_equal": np.not_equal, "isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite,
+}  # fmt: skip
+LOGIC: dict[str, Callable[..., Any]] = {
+    "logical_and": np.logical_and, "logical_or": np.logical_or, "logical_not": np.logical_not,
+}  # fmt: skip
+OTHERS = ("divide", "where", "cast", "constant", "index", "dim", "uniform")
+PRIMITIVES = (*FUNCTIONS, *NUMBERS, *FLOAT_PAIRS, *PAIRS, *QUESTIONS, *LOGIC, *OTHERS)
+
+
+class PlainScalars:
+    """The primitives on NumPy scalars, or on arrays of them element by element.
+
+    dtype is that of the op's result: `where` takes its branches to it, and so does `divide` if it is a float. index
+    holds the element's index along each axis, last axis last; dims the value of every symbol. What would need another
+    dtype than its operands have raises TypeError: a kernel has no such mixture.
+    """
+
+    def __init__(self, dtype: str, index: tuple[Any, ...] = (), dims: Mapping[str, int] | None = None) -> None:
+        self.dtype = dtype
+        self._index = index
+        self._dims = dims or {}
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name in FUNCTIONS or name in NUMBERS:
+            function, kinds = (FUNCTIONS[name], "f") if name in FUNCTIONS else (NUMBERS[name], "fi")
+            return lambda x: self._like(function(self._one(name, x, kinds)), x)
+        if name in FLOAT_PAIRS or name in PAIRS:
+            function, kinds = (FLOAT_PAIRS[name], "f") if name in FLOAT_PAIRS else (PAIRS[name], "fi")
+            return lambda x, y: function(*self._pair(name, x, y, kinds))
+        if name in QUESTIONS:
+            function = QUESTIONS[name]
+            return lambda *xs: function(*(self._pair(name, *xs, "fib") if len(xs) == 2 else xs))
+        if name in LOGIC:
+            function = LOGIC[name]
+            return lambda *xs: function(*(self._one(name, x, "b") for x in xs))
+        raise AttributeError(f"{name} is not a scalar primitive; there are {', '.join(sorted(PRIMITIVES))}")
+
+    def divide(self, x: Any, y: Any) -> Any:
+        x, y = self._pair("divide", x, y, "fi")
+        if x.dtype.kind == "i":
+            x, y = self.cast(x, self.dtype), self.cast(y, self.dtype)
+        return np.true_divide(x, y)
+
+    def where(self, condition: Any, x: Any, y: Any) -> Any:
+        condition = self._one("where", condition, "b")
+        return np.where(condition, self.cast(x, self.dtype), self.cast(y, self.dtype))[()]
+
+    def cast(self, x: Any, dtype: str) -> Any:
+        return np.asarray(x).astype(DTYPES[dtype])[()]
+
+    def constant(self, value: Any, dtype: str) -> Any:
+        return DTYPES[dtype].type(value)
+
+    def index(self, axis: int) -> Any:
+        """The element's index along an axis of its array, counted from the last: -1, -2, ...; i64"""
+        return np.asarray(self._index[axis], np.int64)[()]
+
+    def dim(self, dim: DimLike) -> Any:
+        """The value of a dimension; i64"""
+        return np.int64(evaluate(dim, self._dims))
+
+    def uniform(self, seed: Any, step: Any, site: int, shape: Shape) -> Any:
+        """The float32 in [0, 1) of this element of an array of `shape`, drawn at `site`."""
+        sizes = tuple(evaluate(d, self._dims) for d in shape)
+        number = np.ravel_multi_index(self._index[len(self._index) - len(sizes) :], sizes) if sizes else np.int64(0)
+        bits = philox_u32(int(seed), int(step), site, np.asarray(number))
+        return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+
+    def _one(self, name: str, x: Any, kinds: str) -> Any:
+        """x as a NumPy number; a Python number has the dtype of the op's result."""
+        value = x if isinstance(x, (np.generic, np.ndarray)) else self.constant(x, self.dtype)
+        if value.dtype.kind not in kinds or value.dtype not in DTYPES.values():
+            raise TypeError(f"{name} of {value.dtype}")
+        return value
+
+    def _pair(self, name: str, x: Any, y: Any, kinds: str) -> tuple[Any, Any]:
+        """Both as NumPy numbers; a Python number has the dtype of the other."""
+        known = [v for v in (x, y) if isinstance(v, (np.generic, np.ndarray))]
+        like = known[0].dtype if known else DTYPES[self.dtype]
+        if len({v.dtype for v in known}) == 2:
+            raise TypeError(f"{name} of {known[0].dtype} and {known[1].dtype}: cast one of them")
+        x, y = (v if isinstance(v, (np.generic, np.ndarray)) else like.type(v) for v in (x, y))
+        return self._one(name, x, kinds), self._one(name, y, kinds)
+
+    def _like(self, value: Any, x: Any) -> Any:
+        return np.asarray(value).astype(self._one("", x, "fi").dtype)[()]
