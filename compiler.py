@@ -46,6 +46,19 @@ class Last(NamedTuple):
     lr: float
 
 
+class Memory(NamedTuple):
+    """Bytes of the store (parameters, buffers, optimizer state), of the arena (activations and temporaries, which
+    share it), and the largest buffers of the arena by value name."""
+
+    store: int
+    arena: int
+    largest: tuple[tuple[str, int], ...]
+
+    def __str__(self) -> str:
+        lines = [f"store  {self.store / 1e6:10.3f} MB", f"arena  {self.arena / 1e6:10.3f} MB"]
+        return "\n".join([*lines, *(f"  %{name:<12} {size / 1e6:8.3f} MB" for name, size in self.largest)])
+
+
 @dataclass
 class _Variant:
     """A traced program with its stages; `program` is built at its first run."""
@@ -409,12 +422,15 @@ class Compiled:
             raise RuntimeError("nothing is traced yet: call it once, or give example arrays or specs to compile()")
         return self._latest.stages[stage]
 
-    def memory(self) -> dict[str, int]:
-        """Bytes: `store` (parameters, buffers, optimizer state), `arena` (activations and temporaries, as bound)."""
-        return {
-            "store": sum(a.nbytes for a in self._store.values()),
-            "arena": int(self._arena.memory.size),
-        }
+    def memory(self) -> Memory:
+        """The memory of the latest program, in bytes; prints as a short table."""
+        self.graph()  # says what to do where nothing is traced yet
+        assert self._latest is not None
+        return Memory(
+            store=sum(a.nbytes for a in self._store.values()),
+            arena=int(self._arena.memory.size),
+            largest=tuple(self._latest.program.largest_buffers()),
+        )
 
 
 def compile(

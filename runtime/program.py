@@ -18,7 +18,6 @@ from .kernels import kernel_named
 from .loader import Loaded, load
 from .threads import ThreadTeam
 
-
 MAX_BOUND = 64  # combinations of sizes whose tables are kept; the oldest goes first
 
 
@@ -182,21 +181,44 @@ class Program:
         self.error[:] = 0
         self.team.run(tables.entries)
         if self.error[0]:
-            self.fail()
+            self.fail(bound)
         return {name: self.read(bound, view, t) for name, view, t in self.tape.outputs}
 
-    def fail(self) -> None:
+    def fail(self, bound: _Bound) -> None:
+        """Raises what the error word says."""
         flag, step, position, value = (int(w) for w in self.error[:4])
         instr: Any = self.tape.steps[step]
-        where = f" at {instr.location.file}:{instr.location.line}" if instr.location else ""
-        if flag == 1:
-            gather = instr.kernel.startswith(("gather", "scatter"))
-            table = self.tape.buffers[instr.operands[0].view.buffer].name
-            what = f"{table} with {instr.axes[2]} rows" if gather else f"{instr.params[1]} classes"
-            raise IndexOutOfRange(
-                f"index {value} is out of range for {what}{where} (position {position} of the indices)"
-            )
-        raise NotFinite(f"{instr.label.removeprefix('finite ')} is not finite")
+        where = (
+            f"\n  at    {instr.location.file}:{instr.location.line} {instr.location.scope}".rstrip()
+            if instr.location
+            else ""
+        )
+        if flag == 2:
+            raise NotFinite(f"{instr.label.removeprefix('finite ')} is not finite")
+        gather = not instr.kernel.startswith("bounded")
+        indices = instr.operands[1 if gather else 0].view.buffer
+        name = self.tape.buffers[indices].name
+        what = f"index {value} (number {position} of {name})"
+        if indices in bound.inputs and bound.plan.sizes[indices] > position:
+            place = np.unravel_index(position, bound.inputs[indices].shape)
+            what = f"{name}[{', '.join(str(int(p)) for p in place)}] = {value}"
+        rows = evaluate(instr.axes[2] if gather else instr.params[1], bound.plan.dims)
+        if gather:
+            table = self.tape.buffers[instr.operands[0 if instr.kernel.startswith("gather") else 2].view.buffer].name
+            raise IndexOutOfRange(f"{what} is out of range for {table} with {rows} rows{where}")
+        raise IndexOutOfRange(f"{what} is out of range for {rows} classes{where}")
+
+    def largest_buffers(self, count: int = 10) -> list[tuple[str, int]]:
+        """(name, bytes) of the largest buffers in the arena, at the sizes of the latest binding."""
+        if not self._bound:
+            return []
+        sizes = next(reversed(self._bound.values())).plan.sizes
+        found = [
+            (b.name, sizes[i] * DTYPES[b.dtype].itemsize)
+            for i, b in enumerate(self.tape.buffers)
+            if b.segment in ("arena", "partial")
+        ]
+        return sorted(found, key=lambda item: (-item[1], item[0]))[:count]
 
     def read(self, bound: _Bound, view: View, value_type: TensorType) -> np.ndarray:
         """A copy of what a view holds after a run."""
