@@ -169,7 +169,7 @@ class Builder:
 
     def emit(self, op: Op, args: Sequence[Any], attrs: Attrs, regions: tuple[Graph, ...] = ()) -> Any:
         """Records `op` on `args`; returns one value, or a tuple where the op has several results."""
-        operands = [self.operand(a) for a in args]
+        given = operands = [self.operand(a) for a in args]
         with quiet():
             if op.promote:
                 operands = self._promoted(op, operands)
@@ -178,7 +178,7 @@ class Builder:
             try:
                 inferred = op.infer(*types, **attrs)
             except TypeRuleError as fact:
-                raise self.violation(op, operands, fact) from None
+                raise self.violation(op, given, fact) from None
         results = inferred if isinstance(inferred, tuple) else (inferred,)
         values = tuple(self.new_value(TensorType(t.dtype, t.shape)) for t in results)
         self.nodes.append(Node(op.name, tuple(operands), attrs, values, regions, self.location()))

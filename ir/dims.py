@@ -8,7 +8,6 @@ line that pinned it is recorded. Inequalities only record a range guard (`assert
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +29,7 @@ class Symbol:
 
 @dataclass(frozen=True)
 class Guard:
-    """A fact that the trace relied on: `left op right`; `pin` names the symbols that it fixes; where says who asked."""
+    """A fact that the trace relied on: `left op right`; `where` is the user's line that asked."""
 
     op: str
     left: DimLike
@@ -501,9 +500,3 @@ def bind_shape(shape: Shape, actual: Iterable[int], values: dict[str, int]) -> s
         if symbols_of(dim) <= values.keys() and evaluate(dim, values) != size:
             return f"{dim} is {evaluate(dim, values)} here, got {size}"
     return None
-
-
-def user_line(depth: int = 2) -> str:
-    """file:line of the caller `depth` frames up, for a guard recorded outside of any trace."""
-    frame = sys._getframe(depth)
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

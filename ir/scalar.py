@@ -109,8 +109,9 @@ class PlainScalars:
         return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
     def _one(self, name: str, x: Any, kinds: str) -> Any:
-        """x as a NumPy number; a Python number has the dtype of the op's result."""
-        value = x if isinstance(x, (np.generic, np.ndarray)) else self.constant(x, self.dtype)
+        """x as a NumPy number; a Python number has the dtype of the op's result, or is a condition."""
+        known = isinstance(x, (np.generic, np.ndarray))
+        value = x if known else self.constant(x, "bool" if kinds == "b" else self.dtype)
         if value.dtype.kind not in kinds or value.dtype not in DTYPES.values():
             raise TypeError(f"{name} of {value.dtype}")
         return value

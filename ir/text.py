@@ -49,9 +49,7 @@ def _lines(graph: Graph, locations: bool, keyword: str) -> list[str]:
         for region in node.regions:
             lines += ["    " + line for line in _lines(region, locations, "region")]
         lines.append("  }")
-    lines.append(
-        ("  return " + ", ".join(f"{_name(name)}={_operand(v)}" for name, v in graph.outputs)).rstrip()
-    )
+    lines.append(("  return " + ", ".join(f"{_name(name)}={_operand(v)}" for name, v in graph.outputs)).rstrip())
     lines += [f"  update %{_name(name)} = {_operand(v)}" for name, v in graph.updates]
     lines += [f"  guard {g}" + (f"  ; {g.where}" if locations and g.where else "") for g in graph.guards]
     lines.append("}")

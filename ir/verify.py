@@ -38,9 +38,7 @@ def _verify(graph: Graph, illegal: dict[str, str], outer: set[str] | None) -> No
         _define(graph, defined, value, None)
         if graph.roles.get(value.name) not in ROLES:
             role = graph.roles.get(value.name)
-            raise _error(
-                graph, None, f"input %{value.name} has no role" + (f", {role!r} is none" if role else "")
-            )
+            raise _error(graph, None, f"input %{value.name} has no role" + (f", {role!r} is none" if role else ""))
     for name in graph.roles:
         if name not in defined:
             raise _error(graph, None, f"there is a role for %{name}, which is no input")
@@ -82,9 +80,7 @@ def _check_node(graph: Graph, node: Node, illegal: dict[str, str], defined: dict
         raise _error(graph, node, f"it has {len(node.outputs)} results, its type rule gives {len(results)}")
     for value, expected in zip(node.outputs, results, strict=True):
         if value.type.dtype != expected.dtype or not same_shape(value.type.shape, expected.shape):
-            raise _error(
-                graph, node, f"%{value.name} is declared {value.type}, its type rule gives {expected}"
-            )
+            raise _error(graph, node, f"%{value.name} is declared {value.type}, its type rule gives {expected}")
 
 
 def _check_promoted(graph: Graph, node: Node, op: Op) -> None:
@@ -92,9 +88,7 @@ def _check_promoted(graph: Graph, node: Node, op: Op) -> None:
     dtype = promote([o.type for o in node.inputs])
     for operand in node.inputs:
         if isinstance(operand, Value) and operand.type.dtype != dtype:
-            raise _error(
-                graph, node, f"operand %{operand.name}: {operand.type} of {op.name} is not cast to {dtype}"
-            )
+            raise _error(graph, node, f"operand %{operand.name}: {operand.type} of {op.name} is not cast to {dtype}")
 
 
 def _check_constant(graph: Graph, node: Node) -> None:
@@ -114,9 +108,7 @@ def _check_symbols(graph: Graph, node: Node | None, value: Value, sizes: set[str
     """Every symbol must be the size of an axis of an input: nothing else gives it a value."""
     dims = [*value.type.shape, *(attr_dims(node.attrs) if node else ())]
     for name in sorted(symbols_of(*dims) - sizes):
-        raise _error(
-            graph, node, f"%{value.name}: {value.type} depends on {name}, which is no axis of any input"
-        )
+        raise _error(graph, node, f"%{value.name}: {value.type} depends on {name}, which is no axis of any input")
 
 
 def _check_results(graph: Graph, defined: dict[str, Value]) -> None:
@@ -142,9 +134,7 @@ def _define(graph: Graph, defined: dict[str, Value], value: Value, node: Node | 
     if value.name in defined:
         raise _error(graph, node, f"%{value.name} is defined twice")
     if value.type.dtype not in DTYPES:
-        raise _error(
-            graph, node, f"%{value.name} has dtype {value.type.dtype!r}, not one of {', '.join(DTYPES)}"
-        )
+        raise _error(graph, node, f"%{value.name} has dtype {value.type.dtype!r}, not one of {', '.join(DTYPES)}")
     for dim in value.type.shape:
         if not isinstance(dim, (int, Dim)) or (isinstance(dim, int) and dim < 0):
             raise _error(graph, node, f"%{value.name} has size {dim!r} in its shape")

@@ -57,7 +57,7 @@ class heaviside:
     infer = need_float
     def ref(x, y): return np.heaviside(x, y)
     vjp = zero_gradient("heaviside is constant but for the jump at 0")
-    def scalar(s, x, y): return s.where(x > 0, 1.0, s.where(x < 0, 0.0, s.where(s.isnan(x), x, y)))
+    def scalar(s, x, y): return s.where(x > 0, 1.0, s.where(x < 0, 0.0, s.where(s.not_equal(x, x), x, y)))
 
 
 # powers and logarithms ------------------------------------------------------------------------------------------

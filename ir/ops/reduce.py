@@ -38,7 +38,7 @@ def _boolean(x, *, axes, keepdims):
     return TensorType("bool", _reduced(x, axes, keepdims))
 
 
-def _floating(x, *, axes, keepdims, correction=0):
+def _floating(x, *, axes, keepdims):
     if not x.is_float:
         raise TypeRuleError(f"needs a float operand, got {x}; write x.astype('f32')")
     return TensorType(x.dtype, _reduced(x, axes, keepdims))
@@ -117,10 +117,13 @@ class mean:
     def vjp(g, out, x, *, axes, keepdims): return (broadcast_to(keep(g, x, axes) / count(x, axes), shape=x.shape),)
 
 
+def _corrected(x, *, axes, keepdims, correction=0): return _floating(x, axes=axes, keepdims=keepdims)
+
+
 @op
 class var:
     """sum((x - mean) ** 2) / (n - correction) over axes of n elements; NaN for n <= correction, as in NumPy"""
-    infer = _floating
+    infer = _corrected
     def ref(x, *, axes, keepdims, correction=0):
         d = np.square(x - np.sum(x, axis=axes, keepdims=True) / product(x.shape[a] for a in axes))
         return np.sum(d, axis=axes, keepdims=keepdims) / _freedom(x, axes, correction)
@@ -135,7 +138,7 @@ class var:
 @op
 class std:
     """sqrt(var(x)) over axes; where all elements are equal there is no gradient: NaN"""
-    infer = _floating
+    infer = _corrected
     def ref(x, *, axes, keepdims, correction=0): return np.sqrt(var.ref(x, axes=axes, keepdims=keepdims, correction=correction))
     def body(x, *, axes, keepdims, correction=0): return sqrt(var(x, axes=axes, keepdims=keepdims, correction=correction))
     def vjp(g, out, x, *, axes, keepdims, correction=0):
