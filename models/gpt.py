@@ -1,4 +1,5 @@
-"""A GPT: a decoder-only transformer in one file, read top to bottom. Structure and initialisation are nanoGPT's.
+"""A GPT: a decoder-only transformer in one file, read top to bottom. Structure and initialisation are
+nanoGPT's.
 
 Shapes: B batch, T positions (T <= context), C width, H heads, D = C / H, V vocabulary.
 """
@@ -68,12 +69,14 @@ class Block(Module):
 class GPT(Module):
     """Token ids (B, T) -> logits (B, T, vocab).
 
-    tied: the head uses the token table as its weight (it has no bias either way). bias: of linear layers and of
-    LayerNorms. qkv: "fused", one linear layer of width 3C, or "separate", three. gelu: "none" (exact) or "tanh".
+    tied: the head uses the token table as its weight (it has no bias either way). bias: of linear layers and
+    of LayerNorms. qkv: "fused", one linear layer of width 3C, or "separate", three. gelu: "none" (exact) or
+    "tanh".
 
-    Weights start as N(0, 0.02**2), those that end a residual branch as N(0, 0.02**2 / (2 depth)), biases as 0.
-    Keys: tok.weight, pos.weight, blocks.0.{ln1,attn.qkv,attn.proj,ln2,mlp.fc,mlp.proj}.{weight,bias}, ..., ln_f.weight,
-    ln_f.bias, head.weight. GPT(65, 64, 128, depth=1, heads=4, tied=False, qkv="separate") has 21 parameters.
+    Weights start as N(0, 0.02**2), those that end a residual branch as N(0, 0.02**2 / (2 depth)), biases as
+    0. Keys: tok.weight, pos.weight, blocks.0.{ln1,attn.qkv,attn.proj,ln2,mlp.fc,mlp.proj}.{weight,bias}, ...,
+    ln_f.weight, ln_f.bias, head.weight. GPT(65, 64, 128, depth=1, heads=4, tied=False, qkv="separate") has 21
+    parameters.
     """
 
     def __init__(
@@ -113,8 +116,8 @@ class GPT(Module):
                 init.normal_(parameter, 0.0, 0.02)
 
     def forward(self, idx: Any) -> Any:  # (B, T) -> (B, T, V)
-        B, T = idx.shape
-        assert T <= self.context, f"{T} positions, but the context is {self.context}"
+        T = idx.shape[1]
+        assert T <= self.context, f"{T} positions, but the context is {self.context}"  # noqa: SIM300
         x = self.tok(idx) + self.pos.weight[:T]  # (B, T, C) + (T, C)
         x = self.dropout(x)
         for block in self.blocks:

@@ -1,4 +1,5 @@
-"""Initialisation: functions that fill a Parameter in place, drawn from the generator that `gt.manual_seed` seeds.
+"""Initialisation: functions that fill a Parameter in place, drawn from the generator that `gt.manual_seed`
+seeds.
 
 Fans are those of a weight (out, in, *kernel): fan_in = in * kernel size, fan_out = out * kernel size.
 """

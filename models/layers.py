@@ -1,10 +1,10 @@
-"""Layers, `gt.nn`: PyTorch's names, argument order, initial distributions and state_dict keys. Shapes in comments: B
-batch, T positions, S positions attended to, C width, H heads, D = C / H."""
+"""Layers, `gt.nn`: PyTorch's names, argument order, initial distributions and state_dict keys. Shapes in
+comments: B batch, T positions, S positions attended to, C width, H heads, D = C / H."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from .. import tracer as gt
@@ -33,7 +33,8 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """Rows of a table: integers (...) -> (..., embedding_dim). Key: weight (num_embeddings, embedding_dim), N(0, 1)."""
+    """Rows of a table: integers (...) -> (..., embedding_dim). Key: weight (num_embeddings, embedding_dim),
+    N(0, 1)."""
 
     def __init__(self, num_embeddings: int, embedding_dim: int, dtype: Any = "float32") -> None:
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
@@ -47,7 +48,8 @@ class Embedding(Module):
 
 
 class LayerNorm(Module):
-    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes. Keys: weight and bias, `normalized_shape` each."""
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes. Keys: weight and bias,
+    `normalized_shape` each."""
 
     def __init__(
         self,
@@ -71,8 +73,8 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """x / sqrt(mean(x**2) + eps) * weight over the last axes. Key: weight, `normalized_shape`. eps None: that of the
-    dtype."""
+    """x / sqrt(mean(x**2) + eps) * weight over the last axes. Key: weight, `normalized_shape`. eps None: that
+    of the dtype."""
 
     def __init__(
         self,
@@ -110,8 +112,8 @@ class Dropout(Module):
 class MultiHeadAttention(Module):
     """Attention in `num_heads` heads of width embed_dim / num_heads; batch first; returns the output only.
 
-    Keys as in PyTorch's MultiheadAttention: in_proj_weight (3C, C) with q, k and v one above the other (Xavier uniform),
-    in_proj_bias (3C,) zeros, out_proj.weight (C, C), out_proj.bias (C,) zeros.
+    Keys as in PyTorch's MultiheadAttention: in_proj_weight (3C, C) with q, k and v one above the other
+    (Xavier uniform), in_proj_bias (3C,) zeros, out_proj.weight (C, C), out_proj.bias (C,) zeros.
     """
 
     def __init__(
@@ -129,8 +131,8 @@ class MultiHeadAttention(Module):
     def forward(
         self, query: Any, key: Any = None, value: Any = None, attn_mask: Any = None, is_causal: bool = False
     ) -> Any:
-        """query (B, T, C), key and value (B, S, C) (default: the query) -> (B, T, C). For `attn_mask` and `is_causal`
-        see `gt.scaled_dot_product_attention`."""
+        """query (B, T, C), key and value (B, S, C) (default: the query) -> (B, T, C). For `attn_mask` and
+        `is_causal` see `gt.scaled_dot_product_attention`."""
         key = query if key is None else key
         value = key if value is None else value
         if key is query and value is query:
@@ -251,18 +253,12 @@ class Sequential(Module):
         return self._parts()[i]
 
 
-def ModuleList(modules: Iterable[Module] = ()) -> list[Module]:
-    """A list: modules in plain lists are found."""
-    return list(modules)
-
-
-def ModuleDict(modules: Any = ()) -> dict[str, Module]:
-    """A dict: modules in plain dicts are found."""
-    return dict(modules)
+ModuleList = list  # modules in plain lists and dicts are found
+ModuleDict = dict
 
 
 __all__ = [
-    "GELU", "Activation", "Dropout", "Embedding", "Flatten", "Identity", "LayerNorm", "Linear", "ModuleDict", "ModuleList",
-    "MultiHeadAttention", "Parameter", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh", "merge_heads",
-    "split_heads",
+    "GELU", "Activation", "Dropout", "Embedding", "Flatten", "Identity", "LayerNorm", "Linear", "ModuleDict",
+    "ModuleList", "MultiHeadAttention", "Parameter", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh",
+    "merge_heads", "split_heads",
 ]  # fmt: skip

@@ -1,7 +1,9 @@
-"""Optimizers: functions of (parameter, gradient, state, scalars), written like model code, so that they run eagerly on
-arrays and are traced and fused like everything else. Formulas and defaults are PyTorch's; PyTorch's names for state.
+"""Optimizers: functions of (parameter, gradient, state, scalars), written like model code, so that they run
+eagerly on arrays and are traced and fused like everything else. Formulas and defaults are PyTorch's;
+PyTorch's names for state.
 
-`scalars` holds the runtime values "lr" and "step" (1.0 for the first update): traced 0-d values, or Python floats.
+`scalars` holds the runtime values "lr" and "step" (1.0 for the first update): traced 0-d values, or Python
+floats.
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ Update = Callable[[Any, Any, State, Mapping[str, Any]], tuple[Any, State]]
 class Optimizer:
     """The base of all optimizers.
 
-    hyper: the options by name; "lr" is a float or a callable of the step (from 1) that gives one. params: None for all
-    trainable parameters, a list of Parameters (or a Module), or a list of groups such as
-    `{"params": [...], "lr": 1e-4, "weight_decay": 0.0}`, which override options. groups: (parameters or None, options).
-    max_norm: if not None, gradients are scaled so that their global norm is at most that.
+    hyper: the options by name; "lr" is a float or a callable of the step (from 1) that gives one. params:
+    None for all trainable parameters, a list of Parameters (or a Module), or a list of groups such as
+    `{"params": [...], "lr": 1e-4, "weight_decay": 0.0}`, which override options. groups: (parameters or None,
+    options). max_norm: if not None, gradients are scaled so that their global norm is at most that.
 
     Raises ValueError for an empty list, an unknown option of a group, or a parameter in two groups.
     """
@@ -53,7 +55,8 @@ class Optimizer:
     def learning_rate(self, step: int, group: int = 0) -> float:
         """The learning rate of a group in a step, counted from 1."""
         lr = self.groups[group][1]["lr"]
-        return float(lr(step)) if callable(lr) else float(lr)
+        rate: Any = lr(step) if callable(lr) else lr
+        return float(rate)
 
     def __repr__(self) -> str:
         options = [f"{k}={v!r}" for k, v in self.hyper.items()]
@@ -99,7 +102,12 @@ class SGD(Optimizer):
     """g += weight_decay * p; b = momentum * b + g; p -= lr * b (Nesterov: lr * (g + momentum * b))."""
 
     def __init__(
-        self, lr: Any = 1e-3, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0, params: Any = None
+        self,
+        lr: Any = 1e-3,
+        momentum: float = 0.0,
+        nesterov: bool = False,
+        weight_decay: float = 0.0,
+        params: Any = None,
     ) -> None:
         if nesterov and momentum <= 0:
             raise ValueError("SGD: nesterov needs a momentum above 0")
@@ -171,10 +179,15 @@ class AdamW(Adam):
 
 
 class Lion(Optimizer):
-    """p -= lr * weight_decay * p; p -= lr * sign(b1 m + (1 - b1) g); m = b2 m + (1 - b2) g   (Chen et al., 2023)"""
+    """p -= lr * weight_decay * p; p -= lr * sign(b1 m + (1 - b1) g); m = b2 m + (1 - b2) g   (Chen et al.,
+    2023)"""
 
     def __init__(
-        self, lr: Any = 1e-4, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0, params: Any = None
+        self,
+        lr: Any = 1e-4,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
+        params: Any = None,
     ) -> None:
         _check_betas("Lion", betas)
         super().__init__(params, lr=lr, betas=tuple(betas), weight_decay=weight_decay)
@@ -192,7 +205,8 @@ class Lion(Optimizer):
 
 
 def bias_correction(beta: float, step: Any, param: Any) -> Any:
-    """1 - beta**step in the parameter's dtype. Taken in float64: in float32, 1 - 0.999 is already off by 1e-5."""
+    """1 - beta**step in the parameter's dtype. Taken in float64: in float32, 1 - 0.999 is already off by
+    1e-5."""
     return gt.astype(1.0 - beta ** gt.astype(step, "f64"), param.dtype)
 
 
@@ -204,7 +218,9 @@ def _check_betas(kind: str, betas: tuple[float, float]) -> None:
 class FromFunction(Optimizer):
     """A user's update function as an optimizer."""
 
-    def __init__(self, fn: Update, init: Callable[[np.ndarray], dict[str, np.ndarray]] | None, lr: Any, params: Any) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], init: Callable[[np.ndarray], dict[str, np.ndarray]] | None, lr: Any, params: Any
+    ) -> None:
         super().__init__(params, lr=lr)
         self.fn = fn
         self._init = init
@@ -241,7 +257,8 @@ def from_function(
 ) -> Optimizer:
     """An optimizer of a function `(param, grad, state, scalars) -> (new_param, new_state)`.
 
-    init: the state before the first update, by name; default: zeros like the state that `fn` returns for an empty one.
+    init: the state before the first update, by name; default: zeros like the state that `fn` returns for an
+    empty one.
     """
     return FromFunction(fn, init, lr, params)
 
@@ -251,12 +268,13 @@ def as_optimizer(optimizer: Any) -> Optimizer:
     if isinstance(optimizer, Optimizer):
         return optimizer
     if callable(optimizer) and not isinstance(optimizer, type):
-        return from_function(optimizer)
+        return FromFunction(optimizer, None, 1e-3, None)
     raise TypeError(f"optimizer= takes an Optimizer such as gt.AdamW(lr=1e-3), or a function, not {optimizer!r}")
 
 
 def clip_by_global_norm(optimizer: Any, max_norm: float) -> Optimizer:
-    """`optimizer`, with all gradients of a step scaled by min(1, max_norm / (norm + 1e-6)), norm that of all together."""
+    """`optimizer`, with all gradients of a step scaled by min(1, max_norm / (norm + 1e-6)), norm that of all
+    together."""
     if not max_norm > 0:
         raise ValueError(f"clip_by_global_norm: max_norm is above 0, got {max_norm}")
     other = copy.copy(as_optimizer(optimizer))

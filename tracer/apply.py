@@ -1,4 +1,5 @@
-"""How every function of the op namespace reaches its op: operands resolved, errors with the user's line, tags kept."""
+"""How every function of the op namespace reaches its op: operands resolved, errors with the user's line, tags
+kept."""
 
 from __future__ import annotations
 
@@ -20,15 +21,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def value(x: Any) -> Any:
-    """`x` as something with a shape: a traced value, or an ndarray (lists and Python floats become float32)."""
+    """`x` as something with a shape: a traced value, or an ndarray (lists and Python floats become
+    float32)."""
     x = operand(x)
     if isinstance(x, (Ref, np.ndarray)):
         return x
-    return tagged(np.asarray(x, np.float32 if isinstance(x, float) else None), tag_of(x))
+    python_float = isinstance(x, float) and not isinstance(x, np.generic)
+    return tagged(np.asarray(x, np.float32 if python_float else None), tag_of(x))
 
 
 def operand(x: Any) -> Any:
-    """What an op takes for `x`: Parameters resolved, a Dim as a runtime number, a list as an array; numbers stay."""
+    """What an op takes for `x`: Parameters resolved, a Dim as a runtime number, a list as an array; numbers
+    stay."""
     x = _resolve(x)
     if isinstance(x, Dim):
         trace = current_trace()
@@ -59,7 +63,8 @@ def _flat(items: Any) -> Iterator[Any]:
 
 
 def run(op: Op, *args: Any, **attrs: Any) -> Any:
-    """Records `op` in the running trace if an operand is traced or an attribute is symbolic; else runs it eagerly."""
+    """Records `op` in the running trace if an operand is traced or an attribute is symbolic; else runs it
+    eagerly."""
     args = tuple(operand(a) for a in args)
     if not any(isinstance(a, Ref) for a in args):
         trace = current_trace()
@@ -81,7 +86,8 @@ def _symbolic(attr: Any) -> bool:
 
 
 def public(function: F) -> F:
-    """Marks a function of the op namespace: what it finds wrong is told with the user's line and the operands."""
+    """Marks a function of the op namespace: what it finds wrong is told with the user's line and the
+    operands."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -1,5 +1,5 @@
-"""A running trace: the builder behind its Tensors, what it knows of modules and parameters, and the way to the numbers
-behind traced values."""
+"""A running trace: the builder behind its Tensors, what it knows of modules and parameters, and the way to
+the numbers behind traced values."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .escaped import EscapedArray, escaped, plain
 from .ledger import Leaf, Ledger, Reentry, Store, Tag, Write, written_buffer
 from .module import Buffer, Module, Parameter
 from .state import TraceError, current_trace, running
-from .tensor import Tensor
+from .tensors import Tensor
 
 
 class LeakedTensor(TraceError):
@@ -34,8 +34,8 @@ class NeedsValue(TraceError):
 
 
 class TraceBuilder(Builder):
-    """The builder of a running trace: knows where it was made, notices constants that had left the graph, and reads
-    values of enclosing traces as additional inputs."""
+    """The builder of a running trace: knows where it was made, notices constants that had left the graph, and
+    reads values of enclosing traces as additional inputs."""
 
     def __init__(self, trace: Trace, name: str, scope: DimScope) -> None:
         super().__init__(name, trace.location, Tensor, scope)  # type: ignore[arg-type]
@@ -57,11 +57,12 @@ class TraceBuilder(Builder):
         block = self.trace.no_grad
         if block is not None and op.name != "stop_gradient":
             operands = [block.cut(self, o) for o in operands]
-        arguments = [o.value if isinstance(o, Literal) else self.wrap(o) for o in operands]
-        result = super().emit(op, arguments, attrs, regions)
+        first = len(self.nodes)
+        result = super().emit(op, [self.wrap(o) for o in operands], attrs, regions)
         if block is not None:
             block.inside.update(self.nodes[-1].outputs)
-        self._reentered(entering, self.nodes[-1].output)
+        if entering:
+            self._reentered(entering, self.nodes[first:], operands)
         return result
 
     def operand(self, arg: Any) -> Operand:
@@ -80,12 +81,15 @@ class TraceBuilder(Builder):
     def flush(self) -> None:
         """Constants that came back without being an operand of a node: `gt.tensor(...)`, or a result as it is."""
         entering, self._entering = self._entering, []
-        self._reentered(entering, None)
+        self._reentered(entering, [], [])
 
-    def _reentered(self, entering: list[tuple[Tag, str, Operand]], user: Value | None) -> None:
-        ledger = self.trace.ledger
+    def _reentered(self, entering: list[tuple[Tag, str, Operand]], nodes: list[Node], operands: list[Operand]) -> None:
+        """Records constants that had left the program; `nodes` were recorded for `operands`, the last one with them."""
         for tag, how, operand in entering:
-            ledger.reentries.append(Reentry(tag.origins, *ledger.spot(), operand, user, how))
+            if isinstance(operand, Literal) and nodes:  # promotion may have made it a float
+                operand = nodes[-1].inputs[next(i for i, o in enumerate(operands) if o is operand)]
+            user = next((n.output for n in nodes if operand in n.inputs), None)
+            self.trace.ledger.reentries.append(Reentry(tag.origins, *self.trace.ledger.spot(), operand, user, how))
 
 
 class NoGradBlock:
@@ -97,7 +101,8 @@ class NoGradBlock:
         self._cut: dict[Value, Value] = {}
 
     def cut(self, builder: TraceBuilder, operand: Operand) -> Operand:
-        """`operand` behind a stop_gradient, if it comes from outside of the block and could carry a gradient."""
+        """`operand` behind a stop_gradient, if it comes from outside of the block and could carry a
+        gradient."""
         if isinstance(operand, Literal) or operand in self.inside or not operand.type.is_float:
             return operand
         if operand not in self._cut:
@@ -156,7 +161,8 @@ class Trace:
 
     @contextmanager
     def module_scope(self, module: Module) -> Iterator[None]:
-        """Nodes recorded inside belong to `module`; one that is not part of the traced module keeps the scope."""
+        """Nodes recorded inside belong to `module`; one that is not part of the traced module keeps the
+        scope."""
         self._scopes.append(self.paths.get(id(module), self._scopes[-1]))
         try:
             yield
@@ -193,7 +199,8 @@ class Trace:
         return self.builder.wrap(self.builder.dim_scalar(dim))
 
     def value_of(self, stored: Parameter | Buffer) -> Tensor:
-        """What a Parameter or Buffer is at this point of the program. One that no module registered is captured."""
+        """What a Parameter or Buffer is at this point of the program. One that no module registered is
+        captured."""
         if id(stored) in self.stored:
             return self.stored[id(stored)]
         if self.outer is not None:
@@ -228,7 +235,9 @@ class Trace:
         while outer is not None and outer is not trace:
             outer = outer.outer
         if outer is None:
-            raise ValueError(f"{ref!r} belongs to trace {ref._builder.name}, which does not enclose {self.builder.name}")
+            raise ValueError(
+                f"{ref!r} belongs to trace {ref._builder.name}, which does not enclose {self.builder.name}"
+            )
         if ref._value not in self._enclosed:
             name = f"closure.{len(self.closure)}"
             self.closure[name] = ref  # type: ignore[assignment]
@@ -253,7 +262,8 @@ class Trace:
         return escaped(np.array(array), tag)
 
     def number(self, kind: str, tensor: Ref, convert: Callable[[np.ndarray], Any]) -> Any:
-        """The Python number behind a traced value. Python strips tags off these, so the ledger remembers the number."""
+        """The Python number behind a traced value. Python strips tags off these, so the ledger remembers the
+        number."""
         target = written_buffer() if kind in ("float", "int") else None
         result = convert(self.concrete(tensor, kind))
         tag = self.record(kind, tensor, f"{target[1]}[...] = " if target else "", result)
@@ -306,7 +316,8 @@ class Trace:
 
     # concrete values --------------------------------------------------------------------------------------------------
     def concrete(self, tensor: Ref, kind: str) -> Any:
-        """The array behind a traced value: interprets the part of the program that it needs and has not had yet."""
+        """The array behind a traced value: interprets the part of the program that it needs and has not had
+        yet."""
         if self.ended:
             raise self.leaked([tensor])
         if tensor._builder is not self.builder:

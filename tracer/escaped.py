@@ -1,5 +1,5 @@
-"""What Python holds after a value has left a traced program: plain arrays and numbers that remember where they came
-from, through views, NumPy calls and arithmetic."""
+"""What Python holds after a value has left a traced program: plain arrays and numbers that remember where
+they came from, through views, NumPy calls and arithmetic."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 
 from .ledger import Tag
+from .structure import rebuild
 
 
 class EscapedArray(np.ndarray):
-    """A plain NumPy array with a tag. Reductions give 0-d arrays rather than NumPy scalars, which cannot be tagged."""
+    """A plain NumPy array with a tag. Reductions give 0-d arrays rather than NumPy scalars, which cannot be
+    tagged."""
 
     _tag: Tag | None
 
@@ -93,13 +95,15 @@ for _class, _base in ((EscapedFloat, float), (EscapedInt, int)):
 
 
 def escaped(array: np.ndarray, tag: Tag) -> EscapedArray:
-    """`array` itself (a view on its memory) as it leaves the program: tagged, and remembered by the ledger."""
+    """`array` itself (a view on its memory) as it leaves the program: tagged, and remembered by the
+    ledger."""
     tag.ledger.remember(array, tag)
     return tagged(array, tag)
 
 
 def tagged(thing: Any, tag: Tag | None) -> Any:
-    """`thing` with `tag`: arrays, NumPy scalars (as 0-d arrays), floats, ints, and lists, tuples and dicts of them."""
+    """`thing` with `tag`: arrays, NumPy scalars (as 0-d arrays), floats, ints, and lists, tuples and dicts of
+    them."""
     if tag is None or thing is None or thing is NotImplemented or isinstance(thing, (bool, np.bool_, str)):
         return thing
     if isinstance(thing, (np.ndarray, np.generic)):
@@ -110,8 +114,8 @@ def tagged(thing: Any, tag: Tag | None) -> Any:
         number = EscapedFloat(thing) if isinstance(thing, float) else EscapedInt(thing)
         number._tag = tag
         return _remembered(number, tag)
-    if type(thing) in (list, tuple):
-        return type(thing)(tagged(t, tag) for t in thing)
+    if isinstance(thing, (list, tuple)):
+        return rebuild(thing, [tagged(t, tag) for t in thing])
     if type(thing) is dict:
         return {k: tagged(v, tag) for k, v in thing.items()}
     return thing

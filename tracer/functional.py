@@ -1,72 +1,37 @@
-"""The op namespace, first part: elementwise functions, reductions, shapes. The same functions record on traced values
-and compute on NumPy arrays. Names and argument orders are NumPy's; `dim` and `keepdim` are accepted for `axis` and
-`keepdims`. A Python number never widens an array."""
+"""The op namespace: choice, reductions and shapes. The same functions record on traced values and compute on
+NumPy arrays. Names and argument orders are NumPy's; `dim` and `keepdim` are accepted for `axis` and `keepdims`."""
 
 from __future__ import annotations
 
-import builtins
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from ..ir import ops as _ops  # noqa: F401  fills the registry
 from ..ir.build import Ref
 from ..ir.dims import Dim, divide, product
 from ..ir.op import OPS
-from ..ir.types import DTYPES, TensorType, TypeRuleError, dtype_name, normalize_axes, normalize_axis, promote, type_of
+from ..ir.types import (
+    DTYPES,
+    TensorType,
+    TypeRuleError,
+    dtype_name,
+    normalize_axes,
+    normalize_axis,
+    promote,
+    type_of,
+)
 from .apply import public, run, value
+from .elementwise import sqrt
 
 Axis = int | Sequence[int] | None
 
 
-def _elementwise(name: str) -> Callable[..., Any]:
-    op = OPS[name]
-
-    def function(*args: Any) -> Any:
-        return run(op, *args)
-
-    function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"{op.formula}. Operands are promoted and broadcast; a Python number never widens an array."
-    function.__signature__ = op.signature  # type: ignore[attr-defined]
-    return function
-
-
-abs = _elementwise("abs")
-add = _elementwise("add")
-div = _elementwise("div")
-equal = _elementwise("equal")
-erf = _elementwise("erf")
-exp = _elementwise("exp")
-greater = _elementwise("greater")
-greater_equal = _elementwise("greater_equal")
-less = _elementwise("less")
-less_equal = _elementwise("less_equal")
-log = _elementwise("log")
-logical_and = _elementwise("logical_and")
-logical_not = _elementwise("logical_not")
-logical_or = _elementwise("logical_or")
-maximum = _elementwise("maximum")
-minimum = _elementwise("minimum")
-mul = _elementwise("mul")
-neg = _elementwise("neg")
-not_equal = _elementwise("not_equal")
-pow = _elementwise("pow")
-reciprocal = _elementwise("reciprocal")
-relu = _elementwise("relu")
-rsqrt = _elementwise("rsqrt")
-sigmoid = _elementwise("sigmoid")
-sign = _elementwise("sign")
-sqrt = _elementwise("sqrt")
-square = _elementwise("square")
-stop_gradient = _elementwise("stop_gradient")
-sub = _elementwise("sub")
-tanh = _elementwise("tanh")
-
-
 @public
 def where(condition: Any, x: Any, y: Any) -> Any:
-    """x where the condition holds, else y. A condition of numbers means `condition != 0`. All three broadcast."""
+    """x where the condition holds, else y. A condition of numbers means `condition != 0`. All three
+    broadcast."""
     condition = value(condition)
     if dtype_of(condition) != "bool":
         condition = run(OPS["not_equal"], condition, 0)
@@ -149,7 +114,13 @@ def all(x: Any, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, 
 
 @public
 def var(
-    x: Any, axis: Axis = None, ddof: int = 0, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False
+    x: Any,
+    axis: Axis = None,
+    ddof: int = 0,
+    keepdims: bool = False,
+    *,
+    dim: Axis = None,
+    keepdim: bool = False,
 ) -> Any:
     """Variance over `axis`: sum((x - mean)**2) / (n - ddof). NumPy's default, ddof=0, is not PyTorch's."""
     x = _as_float(x)
@@ -162,10 +133,36 @@ def var(
 
 @public
 def std(
-    x: Any, axis: Axis = None, ddof: int = 0, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False
+    x: Any,
+    axis: Axis = None,
+    ddof: int = 0,
+    keepdims: bool = False,
+    *,
+    dim: Axis = None,
+    keepdim: bool = False,
 ) -> Any:
     """Standard deviation over `axis`: sqrt(var(x)). The gradient is infinite where all elements are equal."""
     return sqrt(var(x, axis, ddof, keepdims, dim=dim, keepdim=keepdim))
+
+
+@public
+def argmax(x: Any, axis: int | None = None, keepdims: bool = False, *, dim: int | None = None) -> Any:
+    """Index of the greatest element along `axis` (None: of the flattened x), int64; of several, the first."""
+    return _arg("argmax", x, axis if dim is None else dim, keepdims)
+
+
+@public
+def argmin(x: Any, axis: int | None = None, keepdims: bool = False, *, dim: int | None = None) -> Any:
+    """Index of the least element along `axis` (None: of the flattened x), int64; of several, the first."""
+    return _arg("argmin", x, axis if dim is None else dim, keepdims)
+
+
+def _arg(name: str, x: Any, axis: int | None, keepdims: bool) -> Any:
+    x = value(x)
+    if axis is not None:
+        return run(OPS[name], x, axis=normalize_axis(axis, x.ndim), keepdims=keepdims)
+    flat = run(OPS[name], flatten(x), axis=0, keepdims=False)
+    return reshape(flat, (1,) * x.ndim) if keepdims else flat
 
 
 @public
@@ -175,12 +172,13 @@ def logsumexp(x: Any, axis: Axis = -1, keepdims: bool = False, *, dim: Axis = No
     axes = _axes(x, axis, dim)
     keepdims = keepdims or keepdim
     sizes = tuple(1 if i in axes else d for i, d in enumerate(x.shape) if keepdims or i not in axes)
-    if len(axes) > 1:  # several axes as one, the last
+    if len(axes) != 1:  # several axes, or none, as one, the last
         rest = tuple(a for a in range(x.ndim) if a not in axes)
         x = transpose(x, (*rest, *axes))
         x = reshape(x, (*x.shape[: len(rest)], product(x.shape[len(rest) :])))
         axes = (len(rest),)
-    return reshape(run(OPS["logsumexp"], x, axis=axes[0]), sizes)
+    (last,) = axes
+    return reshape(run(OPS["logsumexp"], x, axis=last), sizes)
 
 
 # shapes -----------------------------------------------------------------------------------------------------------
@@ -205,9 +203,12 @@ def _shape(shape: tuple) -> tuple:
 
 @public
 def transpose(x: Any, *axes: Any) -> Any:
-    """The axes in another order: out.shape[i] = x.shape[axes[i]]; without `axes` reversed (NumPy's meaning)."""
+    """The axes in another order: out.shape[i] = x.shape[axes[i]]; without `axes` reversed (NumPy's
+    meaning)."""
     x = value(x)
-    order = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) or axes == (None,) else axes
+    order: Any = axes
+    if len(axes) == 1 and (axes[0] is None or isinstance(axes[0], (tuple, list))):
+        (order,) = axes
     order = tuple(reversed(range(x.ndim))) if not order else tuple(order)
     if len(order) == 2 and x.ndim != 2:
         raise TypeRuleError(f"two axes {order} for {x.ndim} dimensions; write x.swapaxes({order[0]}, {order[1]})")
@@ -306,7 +307,8 @@ def stack(arrays: Sequence[Any], axis: int = 0, *, dim: int | None = None) -> An
 
 @public
 def split(x: Any, sections: int | Sequence[int], axis: int = 0, *, dim: int | None = None) -> list[Any]:
-    """NumPy's split: `sections` equal parts, or cuts before the given indices. (PyTorch's int is the part's size.)"""
+    """NumPy's split: `sections` equal parts, or cuts before the given indices. (PyTorch's int is the part's
+    size.)"""
     x = value(x)
     axis = normalize_axis(axis if dim is None else dim, x.ndim)
     size = x.shape[axis]
@@ -317,7 +319,7 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0, *, dim: int | No
         cuts = [part * i for i in range(sections + 1)]
     else:
         cuts = [0, *sections, size]
-    return [_part(x, axis, a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [_part(x, axis, a, b) for a, b in pairwise(cuts)]
 
 
 def chunk(x: Any, chunks: int, axis: int = 0, *, dim: int | None = None) -> list[Any]:
@@ -332,8 +334,41 @@ def _part(x: Any, axis: int, start: Any, stop: Any) -> Any:
 
 
 @public
+def flip(x: Any, axis: Axis = None) -> Any:
+    """x with the order of its elements along `axis` reversed."""
+    x = value(x)
+    axes = normalize_axes(axis, x.ndim)
+    start = tuple(d - 1 if i in axes else 0 for i, d in enumerate(x.shape))
+    step = tuple(-1 if i in axes else 1 for i in range(x.ndim))
+    return run(OPS["slice"], x, start=start, size=tuple(x.shape), step=step)
+
+
+@public
+def roll(x: Any, shift: int, axis: int) -> Any:
+    """x with its elements moved on by `shift` places along `axis`; those that leave at the end come in at the start."""
+    x = value(x)
+    axis = normalize_axis(axis, x.ndim)
+    size = x.shape[axis]
+    cut = size - shift if 0 < shift < size else -shift % size
+    return concatenate([_part(x, axis, cut, size), _part(x, axis, 0, cut)], axis)
+
+
+@public
+def pad(x: Any, pad_width: Any) -> Any:
+    """x with zeros around it: `pad_width` is (before, after) for each axis, one such pair, or one number, for all."""
+    x = value(x)
+    pairs = [pad_width] * x.ndim if isinstance(pad_width, int) or isinstance(pad_width[0], int) else list(pad_width)
+    sizes = [(p, p) if isinstance(p, int) else tuple(p) for p in pairs]
+    if len(sizes) != x.ndim:
+        raise TypeRuleError(f"needs (before, after) for each of the {x.ndim} axes, got {pad_width}")
+    shape = tuple(before + d + after for (before, after), d in zip(sizes, x.shape, strict=True))
+    return run(OPS["unslice"], x, shape=shape, start=tuple(before for before, _ in sizes), step=(1,) * x.ndim)
+
+
+@public
 def take(x: Any, indices: Any, axis: int = 0) -> Any:
-    """Rows of x at integer indices: out[..., i.., ...] = x[..., indices[i..], ...]; negative ones count from the end."""
+    """Rows of x at integer indices: out[..., i.., ...] = x[..., indices[i..], ...]; negative ones count from
+    the end."""
     x, indices = value(x), value(indices)
     axis = normalize_axis(axis, x.ndim)
     if axis == 0:
@@ -364,3 +399,11 @@ def _as_float(x: Any) -> Any:
 def _as_bool(x: Any) -> Any:
     x = value(x)
     return x if dtype_of(x) == "bool" else run(OPS["not_equal"], x, 0)
+
+
+__all__ = [
+    "all", "any", "argmax", "argmin", "astype", "broadcast_to", "chunk", "clip", "concat", "concatenate",
+    "expand_dims", "flatten", "flip", "logsumexp", "matmul", "max", "mean", "min", "moveaxis", "pad", "permute",
+    "prod", "ravel", "reshape", "roll", "split", "squeeze", "stack", "std", "sum", "swapaxes", "take", "transpose",
+    "var", "where",
+]  # fmt: skip

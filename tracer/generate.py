@@ -1,5 +1,6 @@
-"""The op namespace: arrays made from sizes. With plain ints the result is a NumPy array; in a traced program a size may
-be a Dim (`arange(T)`, `tril(ones((T, T)))`), and then the program makes the array for every size that it is run with."""
+"""The op namespace: arrays made from sizes. With plain ints the result is a NumPy array; in a traced program
+a size may be a Dim (`arange(T)`, `tril(ones((T, T)))`), and then the program makes the array for every size
+that it is run with."""
 
 from __future__ import annotations
 
@@ -19,8 +20,9 @@ from .state import current_trace
 
 @public
 def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
-    """`fill_value` everywhere; float32, int64 or bool by the kind of the value unless `dtype` says otherwise."""
-    sizes = _shape((shape,) if isinstance(shape, (tuple, list)) else (shape,))
+    """`fill_value` everywhere; float32, int64 or bool by the kind of the value unless `dtype` says
+    otherwise."""
+    sizes = _shape((shape,))
     name = dtype_name(dtype) if dtype is not None else type_of(fill_value).dtype
     if not isinstance(fill_value, (bool, int, float, np.generic)):
         from .functional import broadcast_to
@@ -59,14 +61,16 @@ def ones_like(x: Any, dtype: Any = None) -> Any:
 
 @public
 def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> Any:
-    """start, start + step, ... below stop; `arange(stop)` starts at 0. int64, or float32 if an argument is a float."""
+    """start, start + step, ... below stop; `arange(stop)` starts at 0. int64, or float32 if an argument is a
+    float."""
     start, stop = (0, start) if stop is None else (start, stop)
     arguments = (start, stop, step)
     if any(isinstance(a, Ref) for a in arguments):
         raise TypeRuleError("the size of arange must not depend on data; take it from a shape: arange(x.shape[0])")
     name = dtype_name(dtype) if dtype is not None else "f32" if any(isinstance(a, float) for a in arguments) else "i64"
     if not any(isinstance(a, Dim) for a in arguments):
-        return np.arange(start, stop, step, DTYPES[name])
+        bounds: Any = (start, stop, step)
+        return np.arange(*bounds, dtype=DTYPES[name])
     count = stop - start if step == 1 else -((start - stop) // step)
     out = run(OPS["iota"], shape=(count,), axis=0, dtype=name)
     out = out if step == 1 else out * step
@@ -105,27 +109,29 @@ def triu(x: Any, k: int = 0) -> Any:
     return where(columns >= rows + k, x, 0)
 
 
-def _matrix_indices(x: Any) -> tuple[Any, Any]:
+def _matrix_indices(x: Any) -> list[Any]:
     if x.ndim < 2:
         raise TypeRuleError(f"needs a matrix, got {x.ndim} dimensions")
     return indices(x.shape[-2:], traced=isinstance(x, Ref))
 
 
-def indices(shape: tuple, traced: bool = False) -> tuple[Any, Any]:
-    """Row and column number of every element of a matrix, int64. In a traced program they are computed, not stored, if
-    a size is symbolic or if `traced` asks for it."""
+def indices(shape: tuple, traced: bool = False) -> list[Any]:
+    """Row and column number of every element of a matrix, int64. In a traced program they are computed, not stored,
+    if a size is symbolic or if `traced` asks for it."""
     sizes, trace = _shape(shape), current_trace()
+    numbers = [{"shape": sizes, "axis": axis, "dtype": "i64"} for axis in (0, 1)]
     if trace is not None and traced:
-        return tuple(trace.builder.emit(OPS["iota"], (), {"shape": sizes, "axis": a, "dtype": "i64"}) for a in (0, 1))  # type: ignore[return-value]
-    return tuple(run(OPS["iota"], shape=sizes, axis=a, dtype="i64") for a in (0, 1))  # type: ignore[return-value]
+        return [trace.builder.emit(OPS["iota"], (), attrs) for attrs in numbers]
+    return [run(OPS["iota"], **attrs) for attrs in numbers]
 
 
 @public
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Any:
-    """`data` (nested lists, numbers, arrays) as an array, float32 for Python floats; with `requires_grad` a Parameter.
+    """`data` (nested lists, numbers, arrays) as an array, float32 for Python floats; with `requires_grad` a
+    Parameter.
 
-    Inside a traced program: a constant of it. What had been taken out of the program does not become part of it again by
-    this; a traced value is returned as it is.
+    Inside a traced program: a constant of it. What had been taken out of the program does not become part of
+    it again by this; a traced value is returned as it is.
     """
     trace = current_trace()
     x = value(data)
@@ -136,3 +142,9 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Any:
     if not isinstance(x, Ref):
         x = trace.constant(x, requires_grad)
     return x
+
+
+__all__ = [
+    "arange", "eye", "full", "full_like", "one_hot", "ones", "ones_like", "tensor", "tril", "triu", "zeros",
+    "zeros_like",
+]  # fmt: skip

@@ -1,4 +1,5 @@
-"""`x[...]` on a traced value: ints, slices (steps, negative, symbolic bounds), Ellipsis, None, integer arrays."""
+"""`x[...]` on a traced value: ints, slices (steps, negative, symbolic bounds), Ellipsis, None, integer
+arrays."""
 
 from __future__ import annotations
 
@@ -18,8 +19,8 @@ from .functional import dtype_of, reshape, take, where
 def index(x: Ref, key: Any) -> Any:
     """NumPy's `x[key]`. Integer arrays may index several neighbouring axes together (`p[arange(n), target]`).
 
-    Raises IndexError for an index out of range, TypeError for a boolean mask (the size of its result would depend on
-    data) and for a traced value as the bound of a slice.
+    Raises IndexError for an index out of range, TypeError for a boolean mask (the size of its result would
+    depend on data) and for a traced value as the bound of a slice.
     """
     entries = _full_key(key, x.ndim)
     start: list[Any] = []
@@ -79,7 +80,8 @@ def _position(i: Any, n: Any, axis: int) -> Any:
 
 
 def _span(entry: slice, n: Any) -> tuple[Any, Any, int]:
-    """start, size and step of a slice of n elements, clipped as NumPy does. A comparison of Dims records a guard."""
+    """start, size and step of a slice of n elements, clipped as NumPy does. A comparison of Dims records a
+    guard."""
     step = 1 if entry.step is None else int(entry.step)
     if step == 0:
         raise TypeRuleError("the step of a slice is not 0")
@@ -88,7 +90,7 @@ def _span(entry: slice, n: Any) -> tuple[Any, Any, int]:
     start = first if entry.start is None else _clipped(entry.start, n, low, high)
     stop = last if entry.stop is None else _clipped(entry.stop, n, low, high)
     length = stop - start if step > 0 else start - stop
-    if length <= 0:
+    if length < 0:
         return 0, 0, step
     stride = abs(step)
     whole = divide(length, stride)
@@ -110,18 +112,21 @@ def _clipped(bound: Any, n: Any, low: Any, high: Any) -> Any:
 def _integers(entry: Any, axis: int) -> Any:
     entry = operand(entry)
     if not isinstance(entry, (Ref, np.ndarray)):
-        raise TypeRuleError(f"axis {axis} is indexed by {type(entry).__name__}; an index is an int, slice, None, ... or "
-                            "an array of integers")  # fmt: skip
+        kind = type(entry).__name__
+        raise TypeRuleError(f"axis {axis} is indexed by {kind}; it takes ints, slices, None, ... and integer arrays")
     kind = dtype_of(entry)
     if kind == "bool":
-        raise TypeRuleError("a boolean mask selects a number of elements that depends on data; write gt.where(mask, x, 0)")
+        raise TypeRuleError(
+            "a boolean mask selects a number of elements that depends on data; write gt.where(mask, x, 0)"
+        )
     if kind not in ("i32", "i64"):
         raise TypeRuleError(f"indices are integers, got {kind}; write index.astype('i64')")
     return entry
 
 
 def _gather(x: Any, arrays: list[tuple[int, int, Any]], ints: list[int]) -> Any:
-    """Takes rows at index arrays; several of them on neighbouring axes count as one index into these axes together."""
+    """Takes rows at index arrays; several of them on neighbouring axes count as one index into these axes
+    together."""
     used = sorted([axis for axis, _, _ in arrays] + ints)
     if used != list(range(used[0], used[-1] + 1)):
         raise TypeRuleError("index arrays stand on neighbouring axes; write x.transpose(...) first")

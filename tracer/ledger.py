@@ -1,9 +1,10 @@
-"""The boundary with Python. Every value that leaves a traced program is an `Escape`; where what left, or something
-computed from it, comes back as a constant, the program is cut: that is a `Reentry`, and it knows both lines.
+"""The boundary with Python. Every value that leaves a traced program is an `Escape`; where what left, or
+something computed from it, comes back as a constant, the program is cut: that is a `Reentry`, and it knows
+both lines.
 
-What leaves carries a `Tag` (`tracer/escaped.py`) that NumPy calls and arithmetic hand on. A tag is lost where Python
-insists on plain objects (`float(x)`, `np.array([...])`, `buffer[i] = x`); then the memory and the values of what comes
-back are compared with what left. `how` says which of the three it was.
+What leaves carries a `Tag` (`tracer/escaped.py`) that NumPy calls and arithmetic hand on. A tag is lost where
+Python insists on plain objects (`float(x)`, `np.array([...])`, `buffer[i] = x`); then the memory and the
+values of what comes back are compared with what left. `how` says which of the three it was.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ REMEMBERED = 65536  # elements of one escaped array that are kept for that compa
 class Escape:
     """A value that left the traced program.
 
-    kind: bool float int index item data numpy asarray tolist format setitem out; `detail` names the NumPy function or
-    the buffer that was written; `result` is the Python number that came out, where it is one (for `bool`: the branch
-    that was taken).
+    kind: bool float int index item data numpy asarray tolist format setitem out; `detail` names the NumPy
+    function or the buffer that was written; `result` is the Python number that came out, where it is one (for
+    `bool`: the branch that was taken).
     """
 
     kind: str
@@ -48,8 +49,8 @@ class Escape:
 class Reentry:
     """A constant of the program that comes from values that had left it: the graph break is at this line.
 
-    `operand` is the constant (a Value) or Literal; `user` the first node result computed from it, None where it is
-    returned as it is. how: `tag` (carried along), `memory` (shares memory), `value` (equal numbers).
+    `operand` is the constant (a Value) or Literal; `user` the first node result computed from it, None where
+    it is returned as it is. how: `tag` (carried along), `memory` (shares memory), `value` (equal numbers).
     """
 
     origins: tuple[Escape, ...]
@@ -63,7 +64,8 @@ class Reentry:
 
 @dataclass(frozen=True)
 class Leaf:
-    """`gt.tensor(...)` inside a traced program: a constant; `requires_grad` on it is an error of the model."""
+    """`gt.tensor(...)` inside a traced program: a constant; `requires_grad` on it is an error of the
+    model."""
 
     file: str
     line: int
@@ -116,8 +118,8 @@ class Tag:
 
 @dataclass
 class Ledger:
-    """All that crossed the boundary during one trace. `where` gives the user's line; `cuts` maps the values that a
-    `no_grad` block made constant to the line of that block."""
+    """All that crossed the boundary during one trace. `where` gives the user's line; `cuts` maps the values
+    that a `no_grad` block made constant to the line of that block."""
 
     where: Callable[[], Location | None] = lambda: None
     escapes: list[Escape] = field(default_factory=list)
@@ -152,7 +154,8 @@ class Ledger:
         self._memory.append((buffer, tag))
 
     def origin(self, thing: Any) -> tuple[Tag, str] | None:
-        """Where something that enters the program as a constant came from, if it had left it, and how that is known."""
+        """Where something that enters the program as a constant came from, if it had left it, and how that is
+        known."""
         tag = getattr(thing, "_tag", None)
         if isinstance(tag, Tag):
             return tag, "tag"
@@ -182,10 +185,11 @@ def telling_numbers(thing: Any) -> np.ndarray:
 
 
 def written_buffer() -> tuple[np.ndarray, str] | None:
-    """The array that the user's line is assigning an element of (`out[i, j] = x`), and its name in the source.
+    """The array that the user's line is assigning an element of (`out[i, j] = x`), and its name in the
+    source.
 
-    NumPy asks a traced value for its number during such an assignment without saying where it goes; the interrupted
-    instruction of the calling frame does say it.
+    NumPy asks a traced value for its number during such an assignment without saying where it goes; the
+    interrupted instruction of the calling frame does say it.
     """
     frame = _user_frame()
     if frame is None:

@@ -1,5 +1,6 @@
-"""Module, Parameter and buffer: what a model is made of. Modules are plain objects: their parameters are found by
-walking attributes, lists, tuples and dicts, so that no constructor has to be called and no container is special."""
+"""Module, Parameter and buffer: what a model is made of. Modules are plain objects: their parameters are
+found by walking attributes, lists, tuples and dicts, so that no constructor has to be called and no container
+is special."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from .state import current_trace
 
 
 class Stored(np.lib.mixins.NDArrayOperatorsMixin):
-    """An array that belongs to a model. In model code it stands for itself: eagerly for its array, in a trace for the
-    traced value. `data` is the writable array."""
+    """An array that belongs to a model. In model code it stands for itself: eagerly for its array, in a trace
+    for the traced value. `data` is the writable array."""
 
     _array: np.ndarray
     created: Location | None
@@ -25,8 +26,8 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
         kind = type(self).__name__
         if isinstance(array, Ref):
             raise TypeError(
-                f"a {kind} is made of an array, not of the traced value {array.type}; create it in __init__ and compute "
-                "from it in forward"
+                f"a {kind} is made of an array, not of the traced value {array.type}; "
+                "create it in __init__ and compute from it in forward"
             )
         own = np.array(array, copy=True)
         if own.dtype == np.float64 and not isinstance(array, (np.ndarray, np.generic, Stored)):
@@ -51,7 +52,8 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
 
     @property
     def data(self) -> np.ndarray:
-        """The writable array. Inside a traced program the values leave it: no gradient flows through `data`."""
+        """The writable array. Inside a traced program the values leave it: no gradient flows through
+        `data`."""
         trace = current_trace()
         return self._array if trace is None else trace.parameter_data(self)  # type: ignore[arg-type]
 
@@ -82,7 +84,7 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
         """A copy of the array."""
         return np.array(self.data)
 
-    # model code: everything else is the value's ------------------------------------------------------------------------
+    # model code: everything else is the value's -----------------------------------------------------------------
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
@@ -120,29 +122,29 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         return func(*_plain(args), **_plain(kwargs))
 
-    __hash__ = object.__hash__
+    __hash__ = object.__hash__  # type: ignore[assignment]
 
     def __deepcopy__(self, memo: dict) -> Any:
-        copy = type(self).__new__(type(self))
-        memo[id(self)] = copy
-        copy.__dict__.update(self.__dict__)
-        copy._array = self._array.copy()
-        return copy
+        other: Any = object.__new__(type(self))
+        memo[id(self)] = other
+        vars(other).update(vars(self))
+        other._array = self._array.copy()
+        return other
 
 
 class Parameter(Stored):
     """A trainable array of a model.
 
-    array: floats (a list becomes float32); copied. `requires_grad=False` keeps the optimizer away from it. Raises
-    TypeError for integers that require a gradient, and for a traced value.
+    array: floats (a list becomes float32); copied. `requires_grad=False` keeps the optimizer away from it.
+    Raises TypeError for integers that require a gradient, and for a traced value.
     """
 
     def __init__(self, array: Any, requires_grad: bool = True) -> None:
         super().__init__(array)
         if requires_grad and self._array.dtype.kind != "f":
             raise TypeError(
-                f"a Parameter of dtype {self._array.dtype} cannot have a gradient; write Parameter(array.astype('f4')), "
-                "or gt.buffer(array) for what is not trained"
+                f"a Parameter of dtype {self._array.dtype} cannot have a gradient; "
+                "write Parameter(array.astype('f4')), or gt.buffer(array) for what is not trained"
             )
         self.requires_grad = requires_grad
 
@@ -151,8 +153,9 @@ class Parameter(Stored):
 
 
 class Buffer(Stored):
-    """An array of a model that is not trained: running statistics, masks, caches. Assigning to the attribute that holds
-    it (`self.running_mean = ...`) updates it: at once in eager mode, as an update of the program in a trace."""
+    """An array of a model that is not trained: running statistics, masks, caches. Assigning to the attribute
+    that holds it (`self.running_mean = ...`) updates it: at once in eager mode, as an update of the program
+    in a trace."""
 
     def __init__(self, array: Any, persistent: bool = True) -> None:
         super().__init__(array)
@@ -164,8 +167,10 @@ class Buffer(Stored):
             trace.update(self, value)
             return
         new = np.asarray(value)
-        if np.broadcast_shapes(new.shape, self.shape) != self.shape:
-            raise ValueError(f"a value of shape {new.shape} for a buffer of shape {self.shape}")
+        try:
+            new = np.broadcast_to(new, self.shape)
+        except ValueError:
+            raise ValueError(f"a value of shape {new.shape} for a buffer of shape {self.shape}") from None
         self._array[...] = new
 
     def __repr__(self) -> str:
@@ -173,8 +178,8 @@ class Buffer(Stored):
 
 
 def buffer(array: Any, persistent: bool = True) -> Any:
-    """`self.running_mean = gt.buffer(np.zeros(n))`: state that is not trained. `persistent=False` keeps it out of the
-    state_dict."""
+    """`self.running_mean = gt.buffer(np.zeros(n))`: state that is not trained. `persistent=False` keeps it
+    out of the state_dict."""
     return Buffer(array, persistent)
 
 
@@ -190,8 +195,8 @@ def _plain(thing: Any) -> Any:
 
 
 class Module:
-    """A part of a model. Subclasses assign parameters, buffers and modules to attributes (also in lists, tuples and
-    dicts) and define `forward`. Calling `super().__init__()` is not needed."""
+    """A part of a model. Subclasses assign parameters, buffers and modules to attributes (also in lists,
+    tuples and dicts) and define `forward`. Calling `super().__init__()` is not needed."""
 
     training: bool = True
 
@@ -222,12 +227,13 @@ class Module:
 
     # the walk ---------------------------------------------------------------------------------------------------------
     def _entries(self) -> Iterator[tuple[str, Any]]:
-        """Every parameter, buffer and module below this one with its path, aliases too, in order of assignment."""
+        """Every parameter, buffer and module below this one with its path, aliases too, in order of
+        assignment."""
         yield from _below(self, "", [])
 
     def named_modules(self) -> list[tuple[str, Module]]:
         """(path, module), this one first with path "", each once."""
-        found = {id(self): ("", self)}
+        found: dict[int, tuple[str, Module]] = {id(self): ("", self)}
         for path, item in self._entries():
             if isinstance(item, Module):
                 found.setdefault(id(item), (path, item))
@@ -284,14 +290,16 @@ class Module:
                 yield path, item
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters and persistent buffers by path; a tied parameter under each of its paths."""
+        """Copies of all parameters and persistent buffers by path; a tied parameter under each of its
+        paths."""
         return {path: item.array.copy() for path, item in self._state()}
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> tuple[list[str], list[str]]:
         """Writes `state` into the parameters and buffers, in place.
 
-        Returns the missing and the unexpected paths. A tied parameter needs one of its paths. With `strict` any missing
-        or unexpected path, and always any wrong shape, raises ValueError with all that is wrong; then nothing is changed.
+        Returns the missing and the unexpected paths. A tied parameter needs one of its paths. With `strict`
+        any missing or unexpected path, and always any wrong shape, raises ValueError with all that is wrong;
+        then nothing is changed.
         """
         mine = dict(self._state())
         given = {id(mine[path]) for path in state if path in mine}
@@ -370,7 +378,8 @@ def _unique(entries: Iterator[tuple[str, Any]]) -> list[tuple[str, Any]]:
 
 
 def freeze(part: Module | Parameter) -> Any:
-    """Takes a module's parameters, or one parameter, out of training on purpose; returns it. No lint speaks of them."""
+    """Takes a module's parameters, or one parameter, out of training on purpose; returns it. No lint speaks
+    of them."""
     parameters = part.parameters() if isinstance(part, Module) else [part]
     for parameter in parameters:
         parameter.requires_grad = False

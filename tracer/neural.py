@@ -11,6 +11,7 @@ import numpy as np
 from ..ir.dims import Dim
 from ..ir.op import OPS
 from ..ir.types import TypeRuleError, normalize_axes, normalize_axis
+from . import elementwise as e
 from . import functional as f
 from .apply import public, run, value
 from .generate import indices
@@ -34,7 +35,8 @@ def log_softmax(x: Any, axis: int = -1, *, dim: int | None = None) -> Any:
 
 @public
 def gelu(x: Any, approximate: str = "none") -> Any:
-    """x * Phi(x) with the normal distribution function Phi; "tanh": x/2 * (1 + tanh(sqrt(2/pi) (x + 0.044715 x**3)))."""
+    """x * Phi(x) with the normal distribution function Phi; "tanh": x/2 * (1 + tanh(sqrt(2/pi) (x + 0.044715
+    x**3)))."""
     if approximate not in ("none", "tanh"):
         raise ValueError(f'gelu: approximate is "none" or "tanh", not {approximate!r}')
     return run(OPS["gelu_erf" if approximate == "none" else "gelu_tanh"], x)
@@ -43,15 +45,23 @@ def gelu(x: Any, approximate: str = "none") -> Any:
 @public
 def silu(x: Any) -> Any:
     """x * sigmoid(x)"""
-    return x * f.sigmoid(x)
+    x = value(x)
+    return x * e.sigmoid(x)
 
 
 # normalisation ----------------------------------------------------------------------------------------------------
 @public
 def layer_norm(
-    x: Any, normalized_shape: Any = None, weight: Any = None, bias: Any = None, eps: float = 1e-5, *, axes: Any = None
+    x: Any,
+    normalized_shape: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *,
+    axes: Any = None,
 ) -> Any:
-    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, those of `normalized_shape`, or over `axes`."""
+    """(x - mean) / sqrt(var + eps) * weight + bias over the last axes, those of `normalized_shape`, or over
+    `axes`."""
     x = value(x)
     return _affine(run(OPS["layer_norm"], x, axes=_normalized(x, normalized_shape, axes), eps=eps), weight, bias)
 
@@ -105,11 +115,11 @@ def scaled_dot_product_attention(
 ) -> Any:
     """softmax(q @ k^T * scale + mask) @ v: q (..., T, C), k (..., S, C), v (..., S, D) -> (..., T, D).
 
-    `mask` (broadcast to (..., T, S)) is added, or where it is bool, False hides a position; `is_causal` hides the
-    positions after each row's own. scale: 1 / sqrt(C) by default.
+    `mask` (broadcast to (..., T, S)) is added, or where it is bool, False hides a position; `is_causal` hides
+    the positions after each row's own. scale: 1 / sqrt(C) by default.
     """
     q, k, v = value(q), value(k), value(v)
-    scale = 1.0 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
     scores = (q @ f.swapaxes(k, -1, -2)) * scale  # (..., T, S)
     if is_causal:
         rows, columns = indices(scores.shape[-2:], traced=True)
@@ -144,7 +154,7 @@ def nll_loss(log_probs: Any, target: Any, reduction: str = "mean") -> Any:
 @public
 def mse_loss(prediction: Any, target: Any, reduction: str = "mean") -> Any:
     """(prediction - target)**2; the gradient flows to both."""
-    return _elementwise_loss("mse_loss", prediction, target, f.square, reduction)
+    return _elementwise_loss("mse_loss", prediction, target, e.square, reduction)
 
 
 mse = mse_loss
@@ -153,14 +163,14 @@ mse = mse_loss
 @public
 def l1_loss(prediction: Any, target: Any, reduction: str = "mean") -> Any:
     """|prediction - target|"""
-    return _elementwise_loss("l1_loss", prediction, target, f.abs, reduction)
+    return _elementwise_loss("l1_loss", prediction, target, e.abs, reduction)
 
 
 @public
 def binary_cross_entropy_with_logits(logits: Any, target: Any, reduction: str = "mean") -> Any:
-    """max(x, 0) - x * target + log(1 + e**-|x|), elementwise: the stable form of -log sigmoid."""
+    """log(1 + e**x) - x * target: -log sigmoid(x) where the target is 1, -log(1 - sigmoid(x)) where it is 0."""
     logits, target = value(logits), value(target)
-    loss = f.relu(logits) - logits * target + f.log(1.0 + f.exp(-f.abs(logits)))
+    loss = e.softplus(logits) - logits * target
     return _reduction(loss, loss.shape, reduction)
 
 
@@ -180,3 +190,9 @@ def _reduction(loss: Any, shape: tuple, reduction: str) -> Any:
     if reduction == "none":
         return f.reshape(loss, shape)
     raise ValueError(f'reduction is "mean", "sum" or "none", not {reduction!r}')
+
+
+__all__ = [
+    "binary_cross_entropy_with_logits", "cross_entropy", "embedding", "gelu", "l1_loss", "layer_norm", "linear",
+    "log_softmax", "mse", "mse_loss", "nll_loss", "rms_norm", "scaled_dot_product_attention", "silu", "softmax",
+]  # fmt: skip

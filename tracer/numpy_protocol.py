@@ -1,5 +1,5 @@
-"""NumPy's own functions on traced values: `np.tanh(x @ w)` is traced. A function without a traced form gets the values
-(an escape: the gradient ends there), and the ledger says so."""
+"""NumPy's own functions on traced values: `np.tanh(x @ w)` is traced. A function without a traced form gets
+the values (an escape: the gradient ends there), and the ledger says so."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ..ir.build import Ref
 from ..ir.op import OPS, _resolve
+from . import elementwise as e
 from . import functional as f
 from . import generate as g
 from .apply import run
@@ -20,8 +21,9 @@ from .state import TraceError
 # ufuncs whose op has another name; any other is looked up by its own
 _UFUNCS = {
     "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "negative": "neg", "power": "pow",
-    "float_power": "pow", "absolute": "abs", "fabs": "abs", "bitwise_and": "logical_and", "bitwise_or": "logical_or",
-    "bitwise_xor": "logical_xor", "invert": "logical_not", "mod": "remainder", "conjugate": "positive",
+    "absolute": "abs", "fabs": "abs", "bitwise_and": "logical_and", "bitwise_or": "logical_or", "rint": "round",
+    "bitwise_xor": "logical_xor", "invert": "logical_not", "arcsin": "asin", "arccos": "acos", "arctan": "atan",
+    "arctan2": "atan2", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
 }  # fmt: skip
 _REDUCTIONS = {"add": f.sum, "multiply": f.prod, "maximum": f.max, "minimum": f.min}
 
@@ -34,9 +36,9 @@ def ufunc(function: np.ufunc, method: str, inputs: tuple, kwargs: dict) -> Any:
     if method == "__call__" and not kwargs:
         if name == "positive":
             return _resolve(inputs[0])
-        record = OPS.get(_UFUNCS.get(name, name))
-        if record is not None and record.scalar is not None or name == "matmul":
-            return run(OPS[_UFUNCS.get(name, name)], *inputs)
+        op = OPS.get(_UFUNCS.get(name, name))
+        if op is not None and (op.kind == "elementwise" or name == "matmul"):
+            return run(op, *inputs)
     if method == "reduce" and name in _REDUCTIONS:
         kwargs.setdefault("axis", 0)
         return _REDUCTIONS[name](*inputs, **{k: v for k, v in kwargs.items() if v is not None or k == "axis"})
@@ -84,7 +86,9 @@ def _refuse_out(name: str, args: tuple) -> None:
     trace = traced._builder.trace  # type: ignore[attr-defined]
     trace.record("out", traced, name)
     raise TraceError(
-        trace.at_line(f"{name} would write the traced value {traced.type} into a NumPy array", "x = x + y, without out=")
+        trace.at_line(
+            f"{name} would write the traced value {traced.type} into a NumPy array", "x = x + y, without out="
+        )
     )
 
 
@@ -129,7 +133,7 @@ def _hstack(tup: Any) -> Any:
 
 
 def _norm(x: Any, axis: f.Axis = None, keepdims: bool = False) -> Any:
-    return f.sqrt(f.sum(f.square(x), axis, keepdims))
+    return e.sqrt(f.sum(e.square(x), axis, keepdims))
 
 
 def _clip(a: Any, a_min: Any = None, a_max: Any = None) -> Any:
@@ -138,7 +142,9 @@ def _clip(a: Any, a_min: Any = None, a_max: Any = None) -> Any:
 
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.sum: f.sum, np.mean: f.mean, np.max: f.max, np.amax: f.max, np.min: f.min, np.amin: f.min, np.prod: f.prod,
-    np.any: f.any, np.all: f.all,
+    np.any: f.any, np.all: f.all, np.argmax: f.argmax, np.argmin: f.argmin, np.round: lambda a: e.round(a),
+    np.flip: f.flip, np.pad: f.pad,
+    np.roll: lambda a, shift, axis: f.roll(a, shift, axis),
     np.var: lambda a, axis=None, *, ddof=0, keepdims=False: f.var(a, axis, ddof, keepdims),
     np.std: lambda a, axis=None, *, ddof=0, keepdims=False: f.std(a, axis, ddof, keepdims),
     np.reshape: _reshape, np.transpose: _transpose, np.permute_dims: _transpose, np.swapaxes: f.swapaxes,

@@ -1,5 +1,6 @@
-"""Random numbers: counter-based, from (seed, step, site, element index). In a traced program seed and step are runtime
-scalars and the site is numbered while tracing; eagerly both live here, and every call takes the next site of the step."""
+"""Random numbers: counter-based, from (seed, step, site, element index). In a traced program seed and step
+are runtime scalars and the site is numbered while tracing; eagerly both live here, and every call takes the
+next site of the step."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ _eager = _Eager(0)
 
 
 def manual_seed(seed: int) -> None:
-    """Sets the seed of parameter initialisation, of eager random functions, and of compiled programs that start now."""
+    """Sets the seed of parameter initialisation, of eager random functions, and of compiled programs that
+    start now."""
     global _eager
     _eager = _Eager(int(seed))
 
@@ -41,7 +43,8 @@ def generator() -> np.random.Generator:
 
 
 def next_step() -> None:
-    """Eager mode: the next training step, whose draws are those of a compiled program at the same seed and step."""
+    """Eager mode: the next training step, whose draws are those of a compiled program at the same seed and
+    step."""
     _eager.step += 1
     _eager.site = 0
 

@@ -14,7 +14,8 @@ _current: ContextVar[Trace | None] = ContextVar("gradtape_trace", default=None)
 
 
 class TraceError(TypeError):
-    """The model's Python asks for something that a traced program cannot do; the message says what to write."""
+    """The model's Python asks for something that a traced program cannot do; the message says what to
+    write."""
 
 
 def current_trace() -> Trace | None:
@@ -24,7 +25,8 @@ def current_trace() -> Trace | None:
 
 @contextmanager
 def running(trace: Trace | None) -> Iterator[None]:
-    """Makes `trace` the current one; None: the code inside runs eagerly. Restores the earlier one at the end."""
+    """Makes `trace` the current one; None: the code inside runs eagerly. Restores the earlier one at the
+    end."""
     token = _current.set(trace)
     try:
         yield

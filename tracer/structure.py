@@ -31,7 +31,8 @@ class Structure:
 
 
 def flatten(tree: Any, name: str, is_value: Callable[[Any], bool]) -> tuple[Structure, list[tuple[str, Any]]]:
-    """The structure of `tree`, and its values with their names: `name`, `name.0`, `name.key`, `name.key.1`."""
+    """The structure of `tree`, and its values with their names: `name`, `name.0`, `name.key`,
+    `name.key.1`."""
     found: list[tuple[str, Any]] = []
 
     def walk(item: Any, path: str) -> Any:
@@ -42,7 +43,7 @@ def flatten(tree: Any, name: str, is_value: Callable[[Any], bool]) -> tuple[Stru
             return {k: walk(v, f"{path}.{k}") for k, v in item.items()}
         if isinstance(item, (list, tuple)):
             keys = getattr(item, "_fields", range(len(item)))
-            return _rebuild(item, [walk(v, f"{path}.{k}") for k, v in zip(keys, item, strict=True)])
+            return rebuild(item, [walk(v, f"{path}.{k}") for k, v in zip(keys, item, strict=True)])
         return item
 
     skeleton = walk(tree, name)
@@ -53,10 +54,10 @@ def _map(tree: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(tree, dict):
         return {k: _map(v, change) for k, v in tree.items()}
     if isinstance(tree, (list, tuple)):
-        return _rebuild(tree, [_map(v, change) for v in tree])
+        return rebuild(tree, [_map(v, change) for v in tree])
     return change(tree)
 
 
-def _rebuild(like: Any, items: list[Any]) -> Any:
+def rebuild(like: Any, items: list[Any]) -> Any:
     """A list, tuple or namedtuple like `like` with other items."""
     return type(like)(*items) if hasattr(like, "_fields") else type(like)(items)

@@ -20,7 +20,7 @@ from .ledger import Ledger
 from .module import Buffer, Module, Parameter
 from .state import current_trace, running
 from .structure import Structure, flatten
-from .tensor import Tensor
+from .tensors import Tensor
 
 SCALARS = ("seed", "step")  # names of runtime scalars; an argument of the same name gets an underscore
 
@@ -37,17 +37,19 @@ class Spec:
 
 
 def spec(shape: Sequence[int | str | Dim] | int | str | Dim, dtype: Any = "f32") -> Spec:
-    """An input without data: `spec(("B", 64), "i64")` has a symbolic size B. `Dim("T", max=64)` gives a name bounds."""
+    """An input without data: `spec(("B", 64), "i64")` has a symbolic size B. `Dim("T", max=64)` gives a name
+    bounds."""
     sizes = (shape,) if isinstance(shape, (int, str, Dim)) else tuple(shape)
     return Spec(tuple(Dim(s) if isinstance(s, str) else s for s in sizes), dtype_name(dtype))
 
 
 @dataclass
 class Traced:
-    """A recorded program: the graph, what crossed the boundary with Python, how arguments and results are nested.
+    """A recorded program: the graph, what crossed the boundary with Python, how arguments and results are
+    nested.
 
-    `parameters` and `buffers` are by input name; `captured` are those parameters that no module of the traced one
-    registers; `closure` holds the values of an enclosing trace that the program reads, by input name.
+    `parameters` and `buffers` are by input name; `captured` are those parameters that no module of the traced
+    one registers; `closure` holds the values of an enclosing trace that the program reads, by input name.
     """
 
     graph: Graph
@@ -62,8 +64,8 @@ class Traced:
     def bind(self, *args: Any, **scalars: int) -> dict[str, Any]:
         """The inputs of the graph for these arguments, with the present parameters and buffers.
 
-        `scalars` gives `seed` and `step` where the program draws random numbers. Raises TypeError where the arguments
-        are nested in another way than those of the trace.
+        `scalars` gives `seed` and `step` where the program draws random numbers. Raises TypeError where the
+        arguments are nested in another way than those of the trace.
         """
         structure, found = _flatten_arguments(args, self.arguments.roots)
         if structure.tree != self.arguments.tree:
@@ -84,10 +86,11 @@ def trace(
 ) -> Traced:
     """Records `fn(*args)`.
 
-    args: arrays and Python numbers (examples), `spec(...)`s, and nested tuples, lists and dicts of them; bools, strings
-    and None stay what they are. `module` gives the parameters and buffers, declared in registration order (default:
-    `fn` itself if it is a Module). `train` sets its mode for the trace (None leaves it). `names` names the arguments
-    (default: the parameters of `fn`). `dims={"x": {0: "B"}}` makes axes of example arrays symbolic.
+    args: arrays and Python numbers (examples), `spec(...)`s, and nested tuples, lists and dicts of them;
+    bools, strings and None stay what they are. `module` gives the parameters and buffers, declared in
+    registration order (default: `fn` itself if it is a Module). `train` sets its mode for the trace (None
+    leaves it). `names` names the arguments (default: the parameters of `fn`). `dims={"x": {0: "B"}}` makes
+    axes of example arrays symbolic.
     """
     if module is None and isinstance(fn, Module):
         module = fn
@@ -148,7 +151,8 @@ def _name_of(fn: Any) -> str:
 
 
 def _argument_names(fn: Any, args: tuple, names: Sequence[str] | None, taken: set[str]) -> list[str]:
-    """A name for every argument: given, or the parameter of `fn`, unlike those of stored values and scalars."""
+    """A name for every argument: given, or the parameter of `fn`, unlike those of stored values and
+    scalars."""
     if names is None:
         names = []
         try:
@@ -189,8 +193,8 @@ def _input_type(leaf: Any, axes: Mapping[int, str | Dim], hints: dict[str, int])
 
 
 def _declare_symbols(scope: DimScope, types: list[TensorType], hints: dict[str, int], arrays: list) -> None:
-    """Every symbol of the inputs with its bounds and a concrete value: its size in the examples, or a prime that is
-    unlike any other size of the program, so that nothing holds by accident."""
+    """Every symbol of the inputs with its bounds and a concrete value: its size in the examples, or a prime
+    that is unlike any other size of the program, so that nothing holds by accident."""
     dims = [d for t in types for d in t.shape]
     used = {d for d in dims if isinstance(d, int)} | {d for a in arrays for d in a.shape} | set(hints.values())
     for name in sorted(symbols_of(*dims)):
@@ -205,7 +209,8 @@ def _declare_symbols(scope: DimScope, types: list[TensorType], hints: dict[str, 
 
 
 def _unlike(used: set[int], low: int, high: int | None) -> int:
-    """A prime of at least 5 within the bounds that is not in `used`; where there is none, the bound nearest to it."""
+    """A prime of at least 5 within the bounds that is not in `used`; where there is none, the bound nearest
+    to it."""
     n = max(low, 5)
     while n in used or any(n % k == 0 for k in range(2, int(n**0.5) + 1)):
         n += 1
@@ -216,8 +221,8 @@ def _unlike(used: set[int], low: int, high: int | None) -> int:
 
 @contextmanager
 def _mode(module: Module | None, train: bool | None) -> Iterator[None]:
-    """Puts the module into training or evaluation mode, and every part of it back into its own. A module that is in
-    the mode already is left alone: parts of it may be in the other on purpose."""
+    """Puts the module into training or evaluation mode, and every part of it back into its own. A module that
+    is in the mode already is left alone: parts of it may be in the other on purpose."""
     parts = [] if module is None else [m for _, m in module.named_modules()]
     before = [m.training for m in parts]
     if module is not None and train is not None and module.training != train:

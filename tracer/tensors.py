@@ -1,4 +1,5 @@
-"""`Tensor`: a traced value. It has NumPy's operators, methods and protocols; what needs its number goes to the ledger."""
+"""`Tensor`: a traced value. It has NumPy's operators, methods and protocols; what needs its number goes to
+the ledger."""
 
 from __future__ import annotations
 
@@ -12,6 +13,7 @@ from ..ir.dims import Dim
 from ..ir.graph import Value
 from ..ir.op import OPS
 from ..ir.types import DTYPES
+from . import elementwise as e
 from . import functional as f
 from . import numpy_protocol
 from .indexing import index
@@ -35,7 +37,7 @@ class Tensor(Ref):
         return DTYPES[self.type.dtype]
 
     @property
-    def T(self) -> Any:
+    def T(self) -> Any:  # noqa: N802
         """All axes reversed."""
         return f.transpose(self)
 
@@ -80,7 +82,7 @@ class Tensor(Ref):
 
     def detach(self) -> Any:
         """PyTorch's name for `stop_gradient`."""
-        return f.stop_gradient(self)
+        return e.stop_gradient(self)
 
     # reductions -----------------------------------------------------------------------------------------------------
     def sum(self, axis: f.Axis = None, keepdims: bool = False, **alias: Any) -> Any:
