@@ -87,7 +87,10 @@ def _joins(outer: _Axis, inner: _Axis) -> bool:
 
 
 def _matrix(rows: DimLike, row_stride: DimLike, columns: DimLike, column_stride: DimLike) -> bool:
-    """Whether BLAS can read it, plain or transposed: one unit stride, the other not 0 (an axis of size 1 is free)."""
+    """Whether BLAS can read it, plain or transposed: one unit stride, the other not 0 (an axis of size 1 is free, and
+    so is a matrix without elements)."""
+    if identical(rows, 0) or identical(columns, 0):
+        return True
     plain = (identical(column_stride, 1) or is_one(columns)) and (_positive(row_stride) or is_one(rows))
     transposed = (identical(row_stride, 1) or is_one(rows)) and (_positive(column_stride) or is_one(columns))
     return plain or transposed

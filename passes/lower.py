@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ..ir.dims import DimLike, DimScope, dim_scope, identical, product
+from ..ir.dims import DimLike, DimScope, Shape, dim_scope, identical, product
 from ..ir.graph import Graph, Literal, Node, Value
 from ..ir.graph import Operand as GraphOperand
 from ..ir.op import OPS
@@ -20,7 +20,7 @@ from ..ir.tape import (
     View,
     contiguous,
 )
-from ..ir.types import is_one
+from ..ir.types import TensorType, is_one
 from .fuse import Group, Partition, fuse, reduction_kind
 from .layout import source_strides, strided_view
 from .nodes import NODES
@@ -207,16 +207,21 @@ class Lowering:
         self.copy(source, target, value.type.shape, value.type.dtype)
         return target
 
-    def copy(self, source: View, target: View, shape: tuple[DimLike, ...], dtype: str) -> None:
-        from ..ir.types import TensorType
+    def repeated(self, value: Value, shape: Shape) -> View:
+        """A dense copy of `value` broadcast to `shape`."""
+        out = Value(f"{value.name}.copy", TensorType(value.type.dtype, shape))
+        source = strided_view(Node("broadcast_to", (value,), {"shape": shape}, (out,)), self.view(value))
+        assert source is not None
+        target = self.dense(out)
+        self.copy(source, target, shape, value.type.dtype)
+        return target
 
+    def copy(self, source: View, target: View, shape: Shape, dtype: str) -> None:
         value = Value("copy", TensorType(dtype, shape))
         group = Group([], shape, None)
         self.emit_rows(group, [(value, target)], [], set(), {value: source}, label="copy")
 
-    def fill(self, target: View, shape: tuple[DimLike, ...], dtype: str) -> None:
-        from ..ir.types import TensorType
-
+    def fill(self, target: View, shape: Shape, dtype: str) -> None:
         out = Value("zeros", TensorType(dtype, shape))
         node = Node("full", (), {"shape": shape, "value": 0, "dtype": dtype}, (out,))
         group = Group([node], shape, None)
@@ -411,8 +416,6 @@ class Lowering:
             for a, b, d in zip(view.strides, contiguous(indices.type.shape), indices.type.shape, strict=True)
         ):
             return view
-        from ..ir.types import TensorType
-
         out = Value(f"{indices.name}.i64", TensorType("i64", indices.type.shape))
         cast = Node("cast", (indices,), {"dtype": "i64"}, (out,))
         target = self.dense(out)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ..ir.dims import identical, product
 from ..ir.graph import Node
 from ..ir.tape import Instr, Operand, View, contiguous
-from ..ir.types import is_one
+from ..ir.types import broadcast, is_one
 from .gemm import gemm_instr
 
 if TYPE_CHECKING:
@@ -16,16 +16,23 @@ if TYPE_CHECKING:
 
 
 def matmul(to: Lowering, node: Node) -> None:
-    x, y = (to.operand(o) for o in node.inputs)
-    out = to.fresh(node)
-    views = [to.view(x), to.view(y)]
-    shapes = (x.type.shape, y.type.shape, node.output.type.shape)
-    found = gemm_instr(node, views[0], views[1], out, shapes)
-    for i, value in ((0, x), (1, y)):
-        if found is not None:
-            break
-        views[i] = to.copied(value)
-        found = gemm_instr(node, views[0], views[1], out, shapes)
+    operands = [to.operand(o) for o in node.inputs]
+    out, shape = to.fresh(node), node.output.type.shape
+    views = [to.view(v) for v in operands]
+    shapes = [v.type.shape for v in operands]
+    found = gemm_instr(node, views[0], views[1], out, (shapes[0], shapes[1], shape))
+    for i, value in enumerate(operands):
+        if found is None:
+            views[i] = to.copied(value)
+            found = gemm_instr(node, views[0], views[1], out, (shapes[0], shapes[1], shape))
+    if found is None:  # too many batch axes: with all three dense and in full they are one
+        batch = broadcast([s[:-2] for s in shapes])
+        out = to.views[node.output] = to.dense(node.output)
+        for i, value in enumerate(operands):
+            if len(shapes[i]) > 1:
+                shapes[i] = (*batch, *shapes[i][-2:])
+                views[i] = to.repeated(value, shapes[i])
+        found = gemm_instr(node, views[0], views[1], out, (shapes[0], shapes[1], shape))
     assert found is not None, f"no product form for {node}"
     to.steps.append(found)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..ir.build import Builder, Ref
+from ..ir.build import Builder
 from ..ir.dims import DimScope, dim_scope
 from ..ir.graph import Graph, Literal, Node, Operand, Value
 from ..ir.op import OPS
@@ -41,28 +41,25 @@ def copy_node(builder: Builder, node: Node, args: list[Any]) -> Any:
 
 
 def expand(graph: Graph) -> Graph:
-    """Replaces composite ops by their bodies, also inside bodies."""
+    """Replaces composite ops by their bodies, also inside bodies. Reductions keep their axes: a reshape drops them, so
+    that the axes of all values of a fused group stand in the same place."""
 
     def emit(builder: Builder, node: Node, args: list[Any]) -> Any:
         op = OPS[node.op]
-        if op.body is None:
-            return copy_node(builder, node, args)
-        first = len(builder.nodes)
-        result = op.body(*args, **node.attrs)
-        if not any(OPS[n.op].body for n in builder.nodes[first:]):
-            return result
-        # a body may use composites: rebuild its nodes with their bodies in turn
-        inner, builder.nodes = builder.nodes[first:], builder.nodes[:first]
-        env: dict[Operand, Any] = {}
-        for part in inner:
-            parts = [o.value if isinstance(o, Literal) else env[o] if o in env else builder.wrap(o) for o in part.inputs]
-            new = emit(builder, part, parts)
-            env.update(zip(part.outputs, new if isinstance(new, tuple) else (new,), strict=True))
-        single = result if isinstance(result, tuple) else (result,)
-        out = tuple(env[r._value] if isinstance(r, Ref) and r._value in env else r for r in single)
-        return out if isinstance(result, tuple) else out[0]
+        if op.body is not None:
+            return op.body(*args, **node.attrs)
+        if _drops_axes(node):
+            kept = op(*args, **{**node.attrs, "keepdims": True})
+            return OPS["reshape"](kept, shape=node.output.type.shape)
+        return copy_node(builder, node, args)
 
-    return rebuild(graph, emit)
+    while any(OPS[n.op].body is not None or _drops_axes(n) for n in graph.nodes):  # a body may use composites
+        graph = rebuild(graph, emit)
+    return graph
+
+
+def _drops_axes(node: Node) -> bool:
+    return OPS[node.op].reduce is not None and not node.attrs["keepdims"]
 
 
 def remove_dead(graph: Graph) -> Graph:

@@ -92,7 +92,8 @@ class _Builder:
             level, phase = max(level, lower[0]), max(phase, lower[1])
         if node.op == "iota":
             axis = node.attrs["axis"] - len(node.attrs["shape"])
-            level = LOOP if axis in self.inner else ROW
+            wide = not is_one(node.attrs["shape"][axis])  # else it is 0, also where it is broadcast along that axis
+            level = (LOOP if axis in self.inner else ROW) if wide else ONCE
         elif node.op == "uniform":
             wide = wide_axes(node.output.type.shape)
             level = LOOP if wide & self.inner else ROW
@@ -173,6 +174,8 @@ class _Builder:
             return Literal(node.attrs["value"])
         if node.op == "iota":
             axis = node.attrs["axis"] - len(node.attrs["shape"])
+            if is_one(node.attrs["shape"][axis]):
+                return Literal(0)
             strides = tuple(1 if i - self.rank == axis else 0 for i in range(self.rank))
             index = self.emit(section, "index", (), "i64", {"access": self.virtual(strides)})
             return index if dtype == "i64" else self.emit(section, "cast", (index,), dtype, {"dtype": dtype})
@@ -276,9 +279,11 @@ def build_rows(
     places = [
         Place(p.value, p.dtype, s, p.mode, p.view, p.scratch) for p, s in zip(builder.places, strides, strict=True)
     ]
-    has_rows = any(s.op.startswith(("reduce_", "side")) for section in sections for s in section.stmts)
-    has_scratch = any(p.scratch for p in places)
-    return Rows(program, sizes, places, builder.dims, can_split_inner=not has_rows and not has_scratch)
+    # threads that share a row must not do twice what is done once a row, nor need each other's results
+    whole = any(s.op.startswith(("reduce_", "side")) for section in sections for s in section.stmts)
+    whole |= any(s.op in ("store", "total") for section in sections if section.level == "row" for s in section.stmts)
+    whole |= any(p.scratch for p in places)
+    return Rows(program, sizes, places, builder.dims, can_split_inner=not whole)
 
 
 def _collapse(builder: _Builder, group: Group) -> tuple[tuple[DimLike, ...], list[tuple[DimLike, ...]], int]:

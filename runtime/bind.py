@@ -164,7 +164,7 @@ def _place_barriers(tape: Tape, calls: Sequence[Call | None], threads: int, size
             # every thread must see the same error word
             epoch += 1
             touched = {}
-            epochs.append(epoch)
+            epochs.append(position if threads == 1 else epoch)
             continue
         mine = [(t, *r) for t in range(threads) if call.shares[t] is not None for r in _regions(tape, call, t, sizes)]
         conflict = any(

@@ -12,6 +12,8 @@ import numpy as np
 
 POINTERS = {"f32*": "float32", "f64*": "float64", "i64*": "int64", "i32*": "int32", "u8*": "uint8"}
 SCALARS = {"f32": "float32", "f64": "float64", "i64": "int64", "i32": "int32"}
+FLOATS = ("f32", "f64")
+NUMBERS = (*FLOATS, "i32", "i64")
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,17 @@ def argument_words(kernel: Kernel, values: Sequence[Any]) -> np.ndarray:
     return words
 
 
-def template(name: str, dtype: str, params: str, source: str) -> Kernel:
-    """A kernel from a text over a dtype letter: `T` stands for `dtype` ("f32" or "f64").
+def template(name: str, dtype: str, params: str, source: str, dtypes: Sequence[str] = FLOATS) -> Kernel:
+    """A kernel from a text over a dtype letter: `T` stands for `dtype`, one of `dtypes`.
 
     `params` is "a:T* n:i64 ..."; the kernel is called `<name>_<dtype>` and `source` holds only the body,
     whose first line may be blank. In the body `T(...)` is the cast.
     """
-    if dtype not in ("f32", "f64"):
-        raise ValueError(f"{name}: dtype is {dtype!r}; write 'f32' or 'f64'")
-    pairs = tuple((p, t.replace("T", dtype)) for p, t in (item.split(":") for item in params.split()))
+    if dtype not in dtypes:
+        raise ValueError(f"{name}: dtype is {dtype!r}; write " + " or ".join(map(repr, dtypes)))
+    pointer, cast = ("u8*", "boolean") if dtype == "bool" else (f"{dtype}*", dtype)
+    kinds = {"T*": pointer, "T": dtype}
+    pairs = tuple((p, kinds.get(t, t)) for p, t in (item.split(":") for item in params.split()))
     head = f"def {name}_{dtype}({', '.join(p for p, _ in pairs)}):"
-    body = source.rstrip().replace("T(", f"{dtype}(")
+    body = source.rstrip().replace("T(", f"{cast}(")
     return Kernel(f"{name}_{dtype}", pairs, head + body + "\n")

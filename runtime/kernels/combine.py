@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..kernel import Kernel, template
+from ..kernel import NUMBERS, Kernel, template
 
 
 def combine(dtype: str) -> Kernel:
@@ -11,7 +11,7 @@ def combine(dtype: str) -> Kernel:
 
     stride: elements from one part to the next. parts = 0 gives zeros.
     """
-    return template("combine", dtype, "partial:T* out:T* parts:i64 stride:i64 n:i64", COMBINE)
+    return template("combine", dtype, "partial:T* out:T* parts:i64 stride:i64 n:i64", COMBINE, NUMBERS)
 
 
 COMBINE = """

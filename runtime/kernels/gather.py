@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..kernel import Kernel, template
+from ..kernel import NUMBERS, Kernel, template
 
 
 def gather(dtype: str) -> Kernel:
@@ -13,7 +13,7 @@ def gather(dtype: str) -> Kernel:
     err                        int64[4]: an index out of range is clamped, and the first one noted as
                                (1, node, first + i, index) if err[0] is still 0
     """
-    return template("gather", dtype, GATHER_PARAMS, GATHER)
+    return template("gather", dtype, GATHER_PARAMS, GATHER, (*NUMBERS, "bool"))
 
 
 def scatter_add(dtype: str) -> Kernel:
@@ -22,7 +22,7 @@ def scatter_add(dtype: str) -> Kernel:
     `rows` are those of out. The caller zeroes out, and splits work by columns, so that equal indices never
     meet in two threads. Indices out of range: as for gather.
     """
-    return template("scatter_add", dtype, SCATTER_PARAMS, SCATTER)
+    return template("scatter_add", dtype, SCATTER_PARAMS, SCATTER, NUMBERS)
 
 
 def bounded(dtype: str) -> Kernel:
