@@ -1,0 +1,18 @@
+"""The `gradtape` command. Each subcommand has a file; what it needs is imported when it runs."""
+
+from __future__ import annotations
+
+import click
+
+from .generate import generate_command
+from .train import train_command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gradtape")
+def main() -> None:
+    """Compile, train and inspect models written in NumPy style."""
+
+
+main.add_command(train_command)
+main.add_command(generate_command)

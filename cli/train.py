@@ -1,0 +1,196 @@
+"""`gradtape train`: options, progress, the loss curve, and a sample at the end."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from .training import Report, Run
+
+HELP: dict[str, tuple[Any, str]] = {
+    "data": (str, "manual (the Python manual), shakespeare (downloaded once), or a UTF-8 text file"),
+    "width": (click.IntRange(1), "channels of the model"),
+    "depth": (click.IntRange(1), "blocks"),
+    "heads": (click.IntRange(1), "attention heads; width is a multiple of them"),
+    "context": (click.IntRange(1), "characters that the model sees at once"),
+    "batch": (click.IntRange(1), "windows in a step"),
+    "steps": (click.IntRange(1), "training steps"),
+    "lr": (click.FloatRange(0, min_open=True), "learning rate after the warm-up"),
+    "min_lr": (click.FloatRange(0), "learning rate at the end of the cosine"),
+    "warmup": (click.IntRange(0), "steps in which the learning rate rises"),
+    "weight_decay": (click.FloatRange(0), "AdamW's decay, on matrices only"),
+    "clip": (click.FloatRange(0), "greatest global norm of the gradients; 0 is no clipping"),
+    "dropout": (click.FloatRange(0, 1, max_open=True), "share of activations dropped in training"),
+    "seed": (click.IntRange(0), "of the weights, the batches and the dropout"),
+    "threads": (click.IntRange(0), "0 is one for each CPU"),
+    "eval_every": (click.IntRange(1), "steps between readings of the validation loss"),
+    "save_every": (click.IntRange(1), "steps between checkpoints"),
+    "name": (str, "the run's folder below --out"),
+    "out": (str, "where runs are kept"),
+}
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """One option for each field of training.Options, without a default here: what is not given is the run's own."""
+    for name, (kind, text) in reversed(HELP.items()):
+        command = click.option(f"--{name.replace('_', '-')}", name, type=kind, default=None, help=text)(command)
+    return click.option("--bias/--no-bias", default=None, help="biases in linear layers and LayerNorms")(command)
+
+
+@click.command("train")
+@_options
+@click.option("--resume", is_flag=False, flag_value="", default=None, metavar="[RUN]", help="go on with a run")
+@click.option("--plot/--no-plot", default=True, help="draw loss.png at the end")
+@click.option("--sample", type=click.IntRange(0), default=400, show_default=True, help="characters of text at the end")
+def train_command(resume: str | None, plot: bool, sample: int, **given: Any) -> None:
+    """Train a character GPT, save it, and print what it writes."""
+    from ..models.data import DataError
+    from ..runtime.program import NotFinite
+    from .checkpoints import CheckpointError
+
+    try:
+        run = _prepare(resume, {k: v for k, v in given.items() if v is not None})
+        _train(run)
+        if plot:
+            click.echo(_draw(run))
+        if sample:
+            _sample(run, sample)
+    except (DataError, CheckpointError) as error:
+        raise click.ClickException(str(error)) from None
+    except NotFinite as error:
+        raise click.ClickException(f"{error}\nTry a smaller --lr, or --clip 1.0.") from None
+    except OSError as error:
+        raise click.ClickException(f"cannot write to {error.filename or 'the run folder'}: {error.strerror}") from None
+
+
+def _prepare(resume: str | None, given: dict[str, Any]) -> Run:
+    from .checkpoints import load
+    from .training import Options, Run, options_of
+
+    options = Options(**{k: v for k, v in given.items() if k in {f.name for f in fields(Options)}})
+    saved = None
+    if resume is not None:
+        saved = load(Path(resume) if resume else Path(options.out) / options.name)
+        options = options_of(saved.info)
+        for name, value in given.items():
+            setattr(options, name, value)
+    if options.width % options.heads:
+        raise click.BadParameter(f"--width {options.width} is not a multiple of --heads {options.heads}")
+    run = Run(options, saved)
+    if saved is None and run.log.exists():
+        run.log.unlink()
+    return run
+
+
+@contextmanager
+def _interrupt() -> Iterator[threading.Event]:
+    """Ctrl-C sets the event instead of breaking into a step; a second one does as ever."""
+    asked = threading.Event()
+
+    def handler(number: int, frame: Any) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _train(run: Run) -> None:
+    o = run.options
+    parameters = run.model.num_parameters()
+    click.echo(
+        f"{parameters:,} parameters, {len(run.train_tokens):,} characters to train on, "
+        f"{len(run.val_tokens):,} to validate, vocabulary {len(run.tokenizer)}, {run.step.threads} threads"
+    )
+    click.echo(f"compiling ... steps {run.position + 1} to {o.steps}, run folder {run.folder}")
+    with _interrupt() as asked, _progress(run) as show:
+        for report in run.steps():
+            show(report)
+            if asked.is_set():
+                break
+    if asked.is_set() and run.position < o.steps:
+        path = run.save()
+        click.echo(f"interrupted after step {run.position}; saved {path}")
+        click.echo(f"go on with: gradtape train --resume {run.folder}")
+        sys.exit(130)
+
+
+@contextmanager
+def _progress(run: Run) -> Iterator[Callable[[Report], None]]:
+    """A progress bar on a terminal; elsewhere a line for every validation loss."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console()
+
+    def line(report: Report) -> str:
+        return (
+            f"step {report.step:5d}  loss {report.loss:.4f}  validation {report.val_loss:.4f}  "
+            f"lr {report.lr:.2e}  {report.tokens_per_second:,.0f} tokens/s"
+        )
+
+    if not console.is_terminal:
+        yield lambda report: click.echo(line(report)) if report.val_loss is not None else None
+        return
+    columns = (
+        TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("loss {task.fields[loss]:.3f}"),
+        TextColumn("{task.fields[speed]:,.0f} tokens/s"), TimeRemainingColumn(), TextColumn("left"),
+    )  # fmt: skip
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("", total=run.options.steps, completed=run.position, loss=float("nan"), speed=0.0)
+
+        def show(report: Report) -> None:
+            progress.update(task, completed=report.step, loss=report.loss, speed=report.tokens_per_second)
+            if report.val_loss is not None:
+                progress.console.print(line(report), highlight=False)
+
+        yield show
+
+
+def _draw(run: Run) -> str:
+    """Writes loss.png; returns what to tell."""
+    try:
+        import matplotlib
+    except ImportError:
+        return "no picture of the loss: matplotlib is missing; pip install 'gradtape[plots]'"
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    from .training import smoothed
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    steps = [r["step"] for r in run.reports]
+    losses = [r["loss"] for r in run.reports]
+    axes.plot(steps, losses, color="#9db7d5", linewidth=0.6, label="training, each step")
+    axes.plot(steps, smoothed(losses), color="#1f5a99", linewidth=1.6, label="training, smoothed")
+    read = [(r["step"], r["val_loss"]) for r in run.reports if r["val_loss"] is not None]
+    axes.plot(*zip(*read, strict=True), color="#c2410c", marker="o", markersize=3.5, label="validation")
+    axes.set(xlabel="step", ylabel="loss (nats per character)", title=f"{run.options.name}: {run.options.data}")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    path = run.folder / "loss.png"
+    figure.savefig(path, dpi=140)
+    pyplot.close(figure)
+    return f"validation loss {read[-1][1]:.4f}; wrote {path}, {run.log.name} and checkpoint.safetensors"
+
+
+def _sample(run: Run, length: int) -> None:
+    from .generate import generate
+
+    text = generate(run.step.forward, run.tokenizer, "\n", length, run.options.context, seed=run.options.seed)
+    click.echo("-" * 80)
+    click.echo(text.strip("\n"))
+    click.echo("-" * 80)
+    click.echo(f'more: gradtape generate {run.folder} --prompt "The " --tokens 500 --temperature 0.7')
