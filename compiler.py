@@ -394,7 +394,7 @@ class Compiled:
             )
         for key, array in given.items():
             own[key][...] = array
-        self._step = int(state["optimizer.step"])
+        self._step = int(np.asarray(state["optimizer.step"]).reshape(()))
 
     def _make_state(self) -> None:
         """Optimizer state exists from the first step on; whoever reads or writes it earlier makes it."""

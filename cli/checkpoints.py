@@ -32,7 +32,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     """Writes the file beside its place, then moves it there: the earlier one stays until the new one is whole."""
     from safetensors.numpy import save as to_bytes
 
-    tensors = {k: np.ascontiguousarray(v) for k, v in {**checkpoint.weights, **checkpoint.optimizer}.items()}
+    tensors = {k: np.asarray(v, order="C") for k, v in {**checkpoint.weights, **checkpoint.optimizer}.items()}
     info = json.dumps({"format": FORMAT, **checkpoint.info})
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:

@@ -30,7 +30,7 @@ def load_text(name: str) -> str:
 
 
 def manual() -> str:
-    """The language topics of the manual, about 0.5 MB, in sorted order. Its words differ from one CPython to another."""
+    """The topics of the manual, about 0.5 MB, in sorted order. The words differ from one CPython to another."""
     from pydoc_data.topics import topics
 
     return "\n\n".join(topics[name].strip("\n") for name in sorted(topics)) + "\n"
