@@ -15,6 +15,7 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 from recipe import RECIPE, Config, gradtape_model, gradtape_optimizer, initial_weights
 
 CONFIG = Config(vocab=65, width=128, depth=4, heads=4, length=64, batch=12, bias=False)
@@ -46,11 +47,12 @@ def run_torch(batches, validation, schedule, steps: int) -> float:
         for group in optimizer.param_groups:
             group["lr"] = schedule(i + 1)
         optimizer.zero_grad(set_to_none=True)
-        model(*map(torch.from_numpy, batches[i])).backward()
+        model(*(torch.from_numpy(np.ascontiguousarray(a)) for a in batches[i])).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), RECIPE.max_norm)
         optimizer.step()
     with torch.no_grad():
-        parts = [(model(torch.from_numpy(x), torch.from_numpy(y)).item(), y.size) for x, y in validation()]
+        pairs = ([torch.from_numpy(np.ascontiguousarray(a)) for a in pair] for pair in validation())
+        parts = [(model(x, y).item(), y.numel()) for x, y in pairs]
     return sum(v * n for v, n in parts) / sum(n for _, n in parts)
 
 

@@ -62,7 +62,11 @@ def gemm_instr(node: Node, x: View, y: View, out: View, shapes: tuple[Shape, Sha
     if not _matrix(rows.size, rows.x, inner.size, inner.x) or not _matrix(inner.size, inner.y, columns.size, columns.y):
         return None
     if not (identical(columns.out, 1) or is_one(columns.size)):
-        return None
+        if not identical(rows.out, 1):
+            return None
+        # the result lies transposed: out^T = y^T @ x^T
+        rows, columns = _turned(columns), _turned(rows)
+        merged, inner, x, y = [_turned(a) for a in merged], _turned(inner), y, x
     axes = [*([_Axis(1, 0, 0, 0)] * (MAX_BATCH_AXES - len(merged))), *merged, rows, columns, inner]
     operands = (
         Operand(View(x.buffer, x.offset, tuple(a.x for a in axes)), "r"),
@@ -71,6 +75,10 @@ def gemm_instr(node: Node, x: View, y: View, out: View, shapes: tuple[Shape, Sha
     )
     kernel = f"gemm_{node.output.type.dtype}"
     return Instr(kernel, tuple(a.size for a in axes), operands, (0, 1, 2, 3), (), node.location, "matmul")
+
+
+def _turned(axis: _Axis) -> _Axis:
+    return _Axis(axis.size, axis.y, axis.x, axis.out)
 
 
 def _padded(shape: Shape, strides: tuple[DimLike, ...], rank: int) -> list[DimLike]:

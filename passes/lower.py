@@ -384,8 +384,9 @@ class Lowering:
         if user.op in ("permute", "reshape") and user not in self.group_of and user not in self.partition.inline:
             target = self.placed(user.output)
             strides = source_strides(user, target.strides)
-            # products want the unit stride where they write it: on the last axis
-            if strides is not None and identical(strides[-1], 1):
+            # loops write along the last axis; a product may as well be taken transposed (weight gradients are)
+            product_here = value in self.producer and self.producer[value].op == "matmul"
+            if strides is not None and any(identical(s, 1) for s in strides[-2 if product_here else -1 :]):
                 return View(target.buffer, target.offset, strides)
         return self.dense(value)
 
