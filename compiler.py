@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .ir.build import TypeRuleViolation
 from .ir.dims import Dim, bind_shape
 from .ir.graph import Graph
 from .ir.replay import first_not_finite
@@ -68,6 +69,9 @@ class _Variant:
     program: Program
     names: tuple[str, ...]
     types: tuple[TensorType, ...]
+    scalars: tuple[
+        tuple[str, np.dtype, int | None], ...
+    ]  # what a step tells the optimizer: the rate of a group, or step
 
     def fits(self, arrays: Sequence[np.ndarray]) -> bool:
         dims: dict[str, int] = {}
@@ -126,6 +130,7 @@ class Compiled:
         self._step = 0
         self._lock = threading.RLock()
         self._families: dict[tuple, _Family] = {}
+        self._exact: dict[tuple, _Variant] = {}  # by everything that decides, sizes too: the quick way
         self._arena = Arena()
         self._store: dict[str, np.ndarray] = {}
         self._latest: _Variant | None = None
@@ -135,7 +140,8 @@ class Compiled:
     def _adopt(self) -> None:
         """Moves parameters and buffers into the store; the model's own arrays become views of it."""
         assert self.model is not None
-        for name, holder in (*self.model.named_parameters(), *self.model.named_buffers()):
+        self._parameters = self.model.named_parameters()  # walking the model in every step would cost 0.1 ms
+        for name, holder in (*self._parameters, *self.model.named_buffers()):
             array = aligned_array(holder.data.shape, holder.data.dtype)
             holder._bind(array)
             self._store[name] = array
@@ -157,11 +163,8 @@ class Compiled:
         with self._lock:
             variant, inputs = self._prepare("step", True, batch)
             lrs = [self.optimizer.learning_rate(self._step + 1, group) for group in range(len(self.optimizer.groups))]
-            for name, value_type in ((n, t) for n, _, t in variant.program.tape.inputs if n.startswith("optimizer.")):
-                if name.startswith("optimizer.lr."):
-                    inputs[name] = np.asarray(lrs[int(name.split(".")[2])], DTYPES[value_type.dtype])
-                elif name.startswith("optimizer.step"):
-                    inputs[name] = np.asarray(self._step + 1, DTYPES[value_type.dtype])
+            for name, dtype, group in variant.scalars:
+                inputs[name] = np.asarray(self._step + 1 if group is None else lrs[group], dtype)
             out = self._run(variant, inputs)
             self._step += 1
             self.last = Last(float(out["loss"]), float(out["grad_norm"]), float(lrs[0]))
@@ -221,15 +224,23 @@ class Compiled:
         kinds = tuple((dtype_name(a.dtype), len(a.shape)) for a in arrays)
         key = (entry, train, kinds, self._trainable() if entry in ("step", "value_and_grad") else ())
         family = self._families.setdefault(key, _Family())
+        shapes = tuple(tuple(a.shape) for a in arrays)
+        if (key, shapes) in self._exact:
+            return self._exact[key, shapes]
         if any(isinstance(a, Spec) for a in arrays):
             family.variants.append(self._build(entry, train, arrays, {}))
             return family.variants[-1]
         for variant in family.variants:
             if variant.fits(arrays):
+                self._exact[key, shapes] = variant
                 return variant
-        shapes = tuple(tuple(a.shape) for a in arrays)
         family.shapes.append(shapes)
-        variant = self._build(entry, train, arrays, _symbolic_axes(family.shapes))
+        try:
+            variant = self._build(entry, train, arrays, _symbolic_axes(family.shapes))
+        except TypeRuleViolation:
+            # with the sizes of this call alone: it works, or its error has numbers in it
+            family.shapes.pop()
+            variant = self._build(entry, train, arrays, {})
         if not variant.fits(arrays):
             raise GuardViolation(f"the traced program does not serve the shapes {shapes} it was traced for")
         family.variants.append(variant)
@@ -238,7 +249,7 @@ class Compiled:
     def _trainable(self) -> tuple[str, ...]:
         if self.model is None:
             return ()
-        return tuple(name for name, p in self.model.named_parameters() if p.requires_grad)
+        return tuple(name for name, p in self._parameters if p.requires_grad)
 
     def _entry(self, entry: str) -> Callable[..., Any]:
         """The Python that an entry traces."""
@@ -286,7 +297,9 @@ class Compiled:
         stages["tape"] = tape
         program = Program(tape, compile_tape(tape), self._store, self.threads, self._arena)
         inputs = traced.arguments.names
-        return _Variant(traced, stages, program, inputs, tuple(traced.graph.input(n).type for n in inputs))
+        return _Variant(
+            traced, stages, program, inputs, tuple(traced.graph.input(n).type for n in inputs), _scalars(tape)
+        )
 
     def _differentiate(self, graph: Graph) -> Graph:
         trainable = self._trainable()
@@ -473,6 +486,16 @@ def _as_array(x: Any, position: int) -> np.ndarray:
     if not isinstance(x, (np.ndarray, np.generic)) and array.dtype == np.float64:
         array = array.astype(np.float32)  # Python numbers and lists take the default dtype
     return array
+
+
+def _scalars(tape: Tape) -> tuple[tuple[str, np.dtype, int | None], ...]:
+    """The runtime scalars of an optimizer: `optimizer.lr.<group>.<dtype>` and `optimizer.step.<dtype>`."""
+    out: list[tuple[str, np.dtype, int | None]] = []
+    for name, index, value_type in tape.inputs:
+        if tape.buffers[index].segment == "scalar" and name.startswith("optimizer."):
+            _, what, group, *_ = name.split(".")
+            out.append((name, DTYPES[value_type.dtype], int(group) if what == "lr" else None))
+    return tuple(out)
 
 
 def _only_output(graph: Graph) -> Any:

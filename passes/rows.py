@@ -21,7 +21,9 @@ from .fuse import Group, aligned, reduction_kind, wide_axes
 NO_ATTRS: Mapping[str, object] = {}
 ONCE, ROW, LOOP = 0, 1, 2
 CHEAP = 6  # operations that cost less to repeat than a store and a load of the row
-COST: dict[str, int] = dict.fromkeys(("exp", "log", "tanh", "erf", "pow", "sin", "cos", "sigmoid", "silu", "softplus"), 10)
+COST: dict[str, int] = dict.fromkeys(
+    ("exp", "log", "tanh", "erf", "pow", "sin", "cos", "sigmoid", "silu", "softplus"), 10
+)
 COST |= {"uniform": 40, "div": 3, "sqrt": 3, "rsqrt": 4}
 
 

@@ -90,8 +90,9 @@ def _fold_shape_op(node: Node, args: list[Any]) -> Any | None:
         if axes == tuple(range(len(axes))):
             return x
         if before and before.op == "permute":
-            inner = before.attrs["axes"]
-            return OPS["permute"](_input(x), axes=tuple(inner[a] for a in axes))
+            joined = tuple(before.attrs["axes"][a] for a in axes)
+            source = _input(x)
+            return source if joined == tuple(range(len(axes))) else OPS["permute"](source, axes=joined)
     if before and before.op == node.op and node.op in ("reshape", "broadcast_to"):
         return OPS[node.op](_input(x), shape=out.shape)
     return None
@@ -119,12 +120,11 @@ def _join_slices(node: Node, args: list[Any]) -> Any | None:
     at: Any = 0
     ordered = []
     while parts:
-        found = next((p for p in parts if identical(p[1].attrs["start"][axis], at)), None)
-        if found is None:
+        index = next((i for i, (_, part) in enumerate(parts) if identical(part.attrs["start"][axis], at)), None)
+        if index is None:
             return None
-        parts.remove(found)
-        ordered.append(found[0])
-        at = at + found[0].shape[axis]
+        ordered.append(parts.pop(index)[0])  # by index: a Ref's == would record a node
+        at = at + ordered[-1].shape[axis]
     return OPS["concat"](*ordered, axis=axis) if identical(at, shape[axis]) else None
 
 

@@ -37,17 +37,38 @@ class Expr:
         a, b = (right, self) if swap else (self, right)
         return Expr(f"({a.text} {operator} {b.text})", dtype or self.dtype)
 
-    def __add__(self, o: Any) -> Expr: return self._with("+", o)
-    def __radd__(self, o: Any) -> Expr: return self._with("+", o, swap=True)
-    def __sub__(self, o: Any) -> Expr: return self._with("-", o)
-    def __rsub__(self, o: Any) -> Expr: return self._with("-", o, swap=True)
-    def __mul__(self, o: Any) -> Expr: return self._with("*", o)
-    def __rmul__(self, o: Any) -> Expr: return self._with("*", o, swap=True)
-    def __neg__(self) -> Expr: return Expr(f"(-{self.text})", self.dtype)
-    def __lt__(self, o: Any) -> Expr: return self._with("<", o, dtype="bool")
-    def __le__(self, o: Any) -> Expr: return self._with("<=", o, dtype="bool")
-    def __gt__(self, o: Any) -> Expr: return self._with(">", o, dtype="bool")
-    def __ge__(self, o: Any) -> Expr: return self._with(">=", o, dtype="bool")
+    def __add__(self, o: Any) -> Expr:
+        return self._with("+", o)
+
+    def __radd__(self, o: Any) -> Expr:
+        return self._with("+", o, swap=True)
+
+    def __sub__(self, o: Any) -> Expr:
+        return self._with("-", o)
+
+    def __rsub__(self, o: Any) -> Expr:
+        return self._with("-", o, swap=True)
+
+    def __mul__(self, o: Any) -> Expr:
+        return self._with("*", o)
+
+    def __rmul__(self, o: Any) -> Expr:
+        return self._with("*", o, swap=True)
+
+    def __neg__(self) -> Expr:
+        return Expr(f"(-{self.text})", self.dtype)
+
+    def __lt__(self, o: Any) -> Expr:
+        return self._with("<", o, dtype="bool")
+
+    def __le__(self, o: Any) -> Expr:
+        return self._with("<=", o, dtype="bool")
+
+    def __gt__(self, o: Any) -> Expr:
+        return self._with(">", o, dtype="bool")
+
+    def __ge__(self, o: Any) -> Expr:
+        return self._with(">=", o, dtype="bool")
 
 
 def number(value: Any, dtype: str) -> Expr:
@@ -78,13 +99,26 @@ class SourceScalars:
 
     def __getattr__(self, name: str) -> Any:
         if name in _UNARY:
-            return lambda x: (e := self._expr(x)) and Expr(f"{_UNARY[name]}({e.text})", e.dtype)
+            return lambda x: self._unary(name, self._expr(x))
         if name in _BINARY:
+
             def call(x: Any, y: Any) -> Expr:
                 a, b = self._pair(x, y)
                 return Expr(f"{_BINARY[name]}({a.text}, {b.text})", a.dtype)
+
             return call
         raise AttributeError(f"{name} is not a scalar primitive")
+
+    def _unary(self, name: str, x: Expr) -> Expr:
+        if name in ("floor", "ceil", "trunc", "round") and x.dtype not in ("f32", "f64"):
+            return x
+        return Expr(f"{_UNARY[name]}({x.text})", x.dtype)
+
+    def pow(self, x: Any, y: Any) -> Expr:
+        a, b = self._pair(x, y)
+        if a.dtype in ("f32", "f64"):
+            return Expr(f"pow({a.text}, {b.text})", a.dtype)
+        raise TypeError("an integer power is not compiled yet; write x.astype('f64') ** y, or x * x")
 
     def divide(self, x: Any, y: Any) -> Expr:
         a, b = self._pair(x, y)
@@ -163,7 +197,7 @@ _UNARY = {
         "floor ceil trunc"
     ).split()
 } | {"abs": "fabs", "round": "rint"}
-_BINARY = {name: name for name in ("pow", "atan2", "hypot", "copysign", "maximum", "minimum")}
+_BINARY = {name: name for name in ("atan2", "hypot", "copysign", "maximum", "minimum")}
 
 
 def row_kernel(program: RowProgram) -> Kernel:
@@ -200,7 +234,9 @@ class _Printer:
         for access in sides:  # this thread's accumulator row starts at zero
             depth = self.loops(range(p.outer, self.axes), 1)
             dtype = p.accesses[access].dtype
-            self.line(depth, f"st(p{access}, {self.offset(access, range(p.outer, self.axes))}, {number(0, dtype).text})")
+            self.line(
+                depth, f"st(p{access}, {self.offset(access, range(p.outer, self.axes))}, {number(0, dtype).text})"
+            )
         for s in totals:
             self.line(1, f"t{attr(s, 'access')} = {number(0, self.wide(s.dtype)).text}")
         for section in p.sections:
@@ -324,5 +360,3 @@ def stride_names(program: RowProgram) -> list[str]:
         for axis, kind in enumerate(access.strides)
         if kind == "s"
     ]
-
-

@@ -115,6 +115,8 @@ class Program:
             i: np.ascontiguousarray(tape.constants[b.name]) for i, b in enumerate(tape.buffers) if b.segment == "const"
         }
         self._bound: dict[tuple[tuple[str, int], ...], _Bound] = {}
+        self._by_shapes: dict[tuple[tuple[int, ...], ...], _Bound] = {}
+        self._called = [name for name, i, _ in tape.inputs if tape.buffers[i].segment in ("input", "scalar")]
         self._blas = {r: blas.address(r) for r in ("sgemm", "dgemm")}
 
     def addresses(self, bound: _Bound) -> Addresses:
@@ -139,6 +141,9 @@ class Program:
 
     def bind(self, inputs: Mapping[str, Any]) -> _Bound:
         """The program at the sizes of `inputs`; raises GuardViolation where it is not valid for them."""
+        shapes = tuple(np.shape(inputs[name]) for name in self._called)
+        if shapes in self._by_shapes:
+            return self._by_shapes[shapes]
         dims: dict[str, int] = {}
         for name, index, value_type in self.tape.inputs:
             if self.tape.buffers[index].segment in ("input", "scalar"):
@@ -150,7 +155,9 @@ class Program:
             self.check_guards(dims)
             if len(self._bound) >= MAX_BOUND:
                 del self._bound[next(iter(self._bound))]
+                self._by_shapes.clear()
             self._bound[key] = _Bound(self, dims)
+        self._by_shapes[shapes] = self._bound[key]
         return self._bound[key]
 
     def check_guards(self, dims: Mapping[str, int]) -> None:

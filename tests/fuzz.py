@@ -318,8 +318,12 @@ class Generator:
             return self.emit("broadcast_to", x, shape=front + back, exact=True)
         if name == "concat" and rank:
             y = self.pick(x.value.dtype.kind, lambda k: k.shape == x.shape and k.value.dtype == x.value.dtype)
-            return y and self.emit("concat", *self.choose([(x, y), (y, x), (x, x), (x, y, x)]),
-                                   axis=int(self.rng.integers(rank)), exact=True)
+            return y and self.emit(
+                "concat",
+                *self.choose([(x, y), (y, x), (x, x), (x, y, x)]),
+                axis=int(self.rng.integers(rank)),
+                exact=True,
+            )
         start, size, step, shape = [], [], [], []
         for d in x.shape:
             n = int(self.rng.integers(0 if self.rng.random() < 0.05 else min(1, d), d + 1)) if d else 0
@@ -429,8 +433,16 @@ class Generator:
             self.input("input", self.choose(["i64", "i32"]))
         if self.rng.random() < 0.3:
             self.input("input", "bool")
-        moves = [self.unary, self.binary, self.reduction, self.along_axis, self.view, self.product, self.lookup,
-                 self.integers]
+        moves = [
+            self.unary,
+            self.binary,
+            self.reduction,
+            self.along_axis,
+            self.view,
+            self.product,
+            self.lookup,
+            self.integers,
+        ]
         odds = np.array([0.22, 0.22, 0.15, 0.06, 0.18, 0.09, 0.03, 0.05])
         target = int(self.rng.integers(4, 22))
         for _ in range(300):

@@ -58,12 +58,8 @@ def test_data_files_of_the_package_are_declared() -> None:
     table = PROJECT["tool"]["setuptools"].get("package-data", {})
     for folder in package_folders()[1:]:
         name = ".".join(["gradtape", *folder.relative_to(ROOT).parts])
-        others = {
-            file.name for file in folder.iterdir() if file.is_file() and file.suffix not in (".py", ".pyc")
-        }
-        assert others == set(table.get(name, [])), (
-            f"{name}: name its data files in [tool.setuptools.package-data]"
-        )
+        others = {file.name for file in folder.iterdir() if file.is_file() and file.suffix not in (".py", ".pyc")}
+        assert others == set(table.get(name, [])), f"{name}: name its data files in [tool.setuptools.package-data]"
 
 
 def test_installed_files_are_those_of_the_repository() -> None:
