@@ -1,10 +1,12 @@
 """gradtape: a tracing compiler for model code in NumPy style.
 
+A model is compiled once and trained by calling it:
+
     import gradtape as gt
 
     model = gt.models.GPT(vocab=65, context=64, width=128, depth=4, heads=4)
     step = gt.compile(model, loss=gt.cross_entropy, optimizer=gt.AdamW(lr=1e-3))
-    loss = step(x, y)              # forward, backward and update in one call
+    loss = step(x, y)  # forward, backward and update in one call
 """
 
 from . import models
@@ -19,15 +21,34 @@ from .compiler import (
 from .derivatives import grad, value_and_grad
 from .ir.dims import Dim
 from .models import SGD, Adam, AdamW, Lion, Optimizer, clip_by_global_norm, from_function, init, nn, schedule
-from .tracer import (
-    Module, Parameter, Tensor, abs, add, all, any, arange, astype, binary_cross_entropy_with_logits, broadcast_to,
-    buffer, chunk, clip, concat, concatenate, cross_entropy, div, dropout, embedding, equal, erf, exp, expand_dims, eye,
-    flatten, freeze, full, full_like, gelu, greater, greater_equal, l1_loss, layer_norm, less, less_equal, linear, log,
-    log_softmax, logical_and, logical_not, logical_or, logsumexp, manual_seed, matmul, max, maximum, mean, min, minimum,
-    moveaxis, mse, mse_loss, mul, neg, nll_loss, no_grad, not_equal, one_hot, ones, ones_like, permute, pow, prod, ravel,
-    reciprocal, relu, reshape, rms_norm, rsqrt, scaled_dot_product_attention, sigmoid, sign, silu, softmax, spec, split,
-    sqrt, square, squeeze, stack, std, stop_gradient, sub, sum, swapaxes, take, tanh, tensor, trace, transpose, tril,
-    triu, uniform, var, where, zeros, zeros_like,
-)  # fmt: skip
+
+# isort: off
+# fmt: off
+from .tracer import (  # models and tensors
+    Module, Parameter, Tensor, buffer, freeze, manual_seed, no_grad, spec, stop_gradient, tensor, trace,
+)
+from .tracer import (  # elementwise
+    abs, add, clip, div, equal, erf, exp, gelu, greater, greater_equal, less, less_equal, log, logical_and,
+    logical_not, logical_or, maximum, minimum, mul, neg, not_equal, pow, reciprocal, relu, rsqrt, sigmoid, sign,
+    silu, sqrt, square, sub, tanh, where,
+)
+from .tracer import (  # reductions
+    all, any, log_softmax, logsumexp, max, mean, min, prod, softmax, std, sum, var,
+)
+from .tracer import (  # shape
+    astype, broadcast_to, chunk, concat, concatenate, expand_dims, flatten, moveaxis, permute, ravel, reshape,
+    split, squeeze, stack, swapaxes, transpose, tril, triu,
+)
+from .tracer import (  # arrays
+    arange, eye, full, full_like, ones, ones_like, uniform, zeros, zeros_like,
+)
+from .tracer import (  # networks
+    dropout, embedding, layer_norm, linear, matmul, one_hot, rms_norm, scaled_dot_product_attention, take,
+)
+from .tracer import (  # losses
+    binary_cross_entropy_with_logits, cross_entropy, l1_loss, mse, mse_loss, nll_loss,
+)
+# fmt: on
+# isort: on
 
 __version__ = "0.1.0"

@@ -7,6 +7,9 @@
 both; the loss is over the whole held-out tenth.
 """
 
+# torch and jax come with the extra `peers`, which is not installed where types are checked:
+# pyright: reportMissingImports=false
+
 from __future__ import annotations
 
 import argparse

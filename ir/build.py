@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .dims import Dim, DimScope, Guard, Shape, quiet
+from .dims import Dim, DimScope, Shape, quiet
 from .graph import Attrs, Graph, Literal, Node, Operand, Value, array_digest
 from .location import Location
 from .op import OPS, Op
@@ -48,6 +48,7 @@ class Ref:
     def size(self) -> Any:
         return self._value.type.size
 
+    # fmt: off
     def __add__(self, other: Any) -> Any: return _binary("add", self, other)
     def __radd__(self, other: Any) -> Any: return _binary("add", other, self)
     def __sub__(self, other: Any) -> Any: return _binary("sub", self, other)
@@ -80,6 +81,8 @@ class Ref:
     def __ge__(self, other: Any) -> Any: return _binary("greater_equal", self, other)
     def __eq__(self, other: Any) -> Any: return _binary("equal", self, other)
     def __ne__(self, other: Any) -> Any: return _binary("not_equal", self, other)
+    # fmt: on
+
     __hash__ = object.__hash__
 
     def __repr__(self) -> str:
@@ -255,7 +258,7 @@ class Builder:
         return TypeRuleViolation("\n".join(lines))
 
     def describe(self, operand: Operand) -> str:
-        """A value as a message names it: a parameter or input by its name, any other by the op and line that made it."""
+        """A value as a message names it: a parameter or input by its name, others by the op and line that made them."""
         if isinstance(operand, Literal):
             return repr(operand.value)
         if operand.name in self.roles:

@@ -61,9 +61,9 @@ class Op:
         self.formula = doc.strip().splitlines()[0] if doc else ""
         self.infer: Callable[..., Any] = fields["infer"]
         self.ref: Callable[..., Any] | None = fields.get("ref")
-        vjp: Any = fields.get("vjp")
-        self.nondiff = vjp if isinstance(vjp, NoGradient) else None
-        self.vjp: Callable[..., tuple] | None = None if self.nondiff else vjp
+        rule: Any = fields.get("vjp")
+        self.nondiff: NoGradient | None = rule if isinstance(rule, NoGradient) else None
+        self.vjp: Callable[..., tuple] | None = None if isinstance(rule, NoGradient) else rule
         self.scalar: Callable[..., Any] | None = fields.get("scalar")
         self.body: Callable[..., Any] | None = fields.get("body")
         self.reduce: str | None = fields.get("reduce")  # the combining operation of a reduction: sum, max, min, ...

@@ -19,8 +19,8 @@ from .graph import Literal
 from .location import Location
 from .types import TensorType
 
-# where a buffer lives: the model's store (param, buffer, state), bound per call (input, scalar), part of the tape (const),
-# the program's arena (arena; partial has one copy a thread), and the error word
+# where a buffer lives: the model's store (param, buffer, state), bound per call (input, scalar), part of the tape
+# (const), the program's arena (arena; partial has one copy a thread), and the error word
 SEGMENTS = ("param", "buffer", "state", "input", "scalar", "const", "arena", "partial", "error")
 
 ERROR_WORDS = 8  # i64: flag (0 fine, 1 index out of range, 2 not finite), instruction, position, value
@@ -69,10 +69,10 @@ class Access:
 
 @dataclass(frozen=True)
 class Stmt:
-    """`result = op(args)`; args are results (ints), or literals; `attrs` as in the graph, plus `access` for load and store.
+    """`result = op(args)`; args are results (ints) or literals, `attrs` as in the graph, plus `access` of load, store.
 
-    Besides scalar ops: load, store, index, dim, reduce_<kind> (in a loop; its result is valid after it), side (adds to an
-    accumulator row), total (adds to one accumulator).
+    Besides scalar ops: load, store, index, dim, reduce_<kind> (in a loop; its result is valid after it), side (adds to
+    an accumulator row), total (adds to one accumulator).
     """
 
     result: int

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-# NumPy's BLAS is only the yardstick here, on small matrices. With a thread per CPU it waits for CPUs that others hold: the
+# NumPy's BLAS is only the yardstick here, on small matrices. With a thread per CPU it waits for CPUs that others hold:
 # tests that compare with eager models took 150 s beside two busy processes, and 19 s like this. Read when NumPy loads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 

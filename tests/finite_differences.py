@@ -1,8 +1,8 @@
 """Gradients judged by finite differences through the eager model in float64.
 
 The measure of an error is relative to the sum of the magnitudes of the gradient's terms, because a sum that nearly
-cancels cannot be had more exactly than its terms: for a direction v the terms are g_i * v_i, for one entry they are what
-each element of the unreduced loss contributes.
+cancels cannot be had more exactly than its terms: for a direction v the terms are g_i * v_i, for one entry they are
+what each element of the unreduced loss contributes.
 """
 
 from collections.abc import Callable, Sequence

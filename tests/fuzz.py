@@ -171,7 +171,7 @@ class Generator:
                 args.reverse()
             op = self.choose(["add", "sub", "mul", "maximum", "minimum"])
             if op in ("maximum", "minimum"):
-                self.kink(x.value - [a for a in args if a is not x][0])
+                self.kink(x.value - next(a for a in args if a is not x))
             return self.emit(op, *args)
         if name == "cast":
             return self.emit("cast", x, dtype=self.choose(["f32", "f64"]))

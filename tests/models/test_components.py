@@ -1,4 +1,4 @@
-"""The parts of a GPT alone, the paths between them and the whole: compiled against eager, gradients against differences.
+"""Parts of a GPT alone, paths between them and the whole: compiled against eager, gradients against differences.
 
 All in float64. What a part computes is multiplied by fixed random numbers and averaged, so that every element of it
 has a cotangent of its own; the input is a parameter too, so that its gradient is looked at like the others.

@@ -37,7 +37,7 @@ def test_both_sides_of_a_rule_agree(rule):
         builder = Builder("side")
         refs = {n: builder.input(n, TensorType("f64", values.shape)) for n in sorted(names)}
         result = _build(_parse(text), refs)
-        return evaluate_graph(builder.graph([("out", result)]), {n: values for n in names})["out"]
+        return evaluate_graph(builder.graph([("out", result)]), dict.fromkeys(names, values))["out"]
 
     with np.errstate(all="ignore"):
         before, new = side(rule.before), side(rule.after)
@@ -203,7 +203,7 @@ def test_reshape_strides_are_numpys(seed):
     shape = tuple(int(d) for d in rng.choice([1, 2, 3, 4], rng.integers(1, 5)))
     axes = tuple(int(a) for a in rng.permutation(len(shape)))
     array = np.arange(np.prod(shape)).reshape(shape).transpose(axes)
-    sizes = [d for d in array.shape]
+    sizes = list(array.shape)
     new = []
     for d in sizes:
         new += [2, d // 2] if d % 2 == 0 and rng.random() < 0.5 else [d]

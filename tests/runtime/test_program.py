@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from cases import ROWS
-from fuzz import random_case
-from tapes import Batch, expanded, interpreted, sharing_everything, split_values, tape_of
 
 import rows  # noqa: F401  (fills ROWS)
+from cases import ROWS
+from fuzz import random_case
 from gradtape.passes.lower import lower
 from gradtape.runtime.program import GuardViolation, NotFinite
+from tapes import Batch, expanded, interpreted, sharing_everything, split_values, tape_of
 
 TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-11}
 
