@@ -6,7 +6,7 @@ a barrier is needed, which buffers can share memory, and the argument words of e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,55 +15,15 @@ from ..ir.dims import DimLike, evaluate
 from ..ir.tape import Instr, StopIf, Tape
 from ..ir.types import DTYPES
 from . import driver
+from .call import Addresses, Call, Part, Share, Slot
 from .codegen import stride_names
+from .kernels import words_of
 from .threads import aligned_words
 
 ALIGN = 64  # bytes: a cache line, and the widest vector
 SMALL_WORK = 8192  # element steps below which sharing an instruction costs more than it saves
 SMALL_GEMM = 65536  # multiply-adds, likewise
 ITEMSIZE = {name: dtype.itemsize for name, dtype in DTYPES.items()}
-
-Share = tuple[int, int]  # first index and count along the split axis
-
-
-@dataclass(frozen=True)
-class Slot:
-    """An operand with numbers: first element, strides, and its extent over an instruction's axes."""
-
-    buffer: int
-    offset: int
-    strides: tuple[int, ...]
-    mode: str
-
-    def hull(self, starts: Sequence[int], sizes: Sequence[int]) -> tuple[int, int]:
-        """First and last element that may be touched."""
-        low = high = self.offset
-        for stride, start, size in zip(self.strides, starts, sizes, strict=True):
-            a, b = stride * start, stride * (start + max(size, 1) - 1)
-            low, high = low + min(a, b), high + max(a, b)
-        return low, high
-
-
-@dataclass
-class Call:
-    """An instruction with numbers: `shares` per thread (None: the thread takes no part) along axis `split`."""
-
-    instr: Instr
-    axes: tuple[int, ...]
-    slots: tuple[Slot, ...]
-    params: tuple[float, ...]
-    split: int
-    shares: list[Share | None]
-    barrier: bool = False
-    parts: int = 1
-
-    def part(self, thread: int) -> tuple[list[int], list[int]]:
-        """Start and size per axis of a thread's share."""
-        starts, sizes = [0] * len(self.axes), list(self.axes)
-        share = self.shares[thread]
-        if share is not None and self.split >= 0:
-            starts[self.split], sizes[self.split] = share
-        return starts, sizes
 
 
 @dataclass
@@ -220,22 +180,7 @@ def _lay_out(
     return offsets, total, lifetimes
 
 
-# argument words -----------------------------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Addresses:
-    """Where things are: byte addresses of buffers, of kernels, and of the BLAS routines."""
-
-    buffer: Callable[[int, int], int]  # (buffer, thread) -> address of its first element for that thread
-    kernel: Mapping[str, int]
-    blas: Mapping[str, int]
-
-
-def _word(x: float, dtype: str) -> int:
-    if dtype == "f32":
-        return int(np.float32(x).view(np.uint32))
-    return int(np.float64(x).view(np.int64))
-
-
+# argument words ------------------------------------------------------------------------------------------------------
 def _pointers(tape: Tape, call: Call, thread: int, starts: Sequence[int], at: Addresses) -> list[int]:
     out = []
     for slot in call.slots:
@@ -255,7 +200,6 @@ def words(tape: Tape, call: Call, thread: int, at: Addresses) -> list[int]:
     starts, sizes = call.part(thread)
     pointers = _pointers(tape, call, thread, starts, at)
     kernel = call.instr.kernel
-    family, _, dtype = kernel.rpartition("_")
     if kernel in tape.rows:
         program = tape.rows[kernel]
         strides = [
@@ -266,44 +210,7 @@ def words(tape: Tape, call: Call, thread: int, at: Addresses) -> list[int]:
         ]
         assert len(strides) == len(stride_names(program))
         return [*pointers, *sizes, *strides, *(int(p) for p in call.params)]
-    if family == "gemm":
-        return _gemm_words(call, pointers, sizes, at, dtype)
-    if family in ("gather", "scatter_add"):
-        count, width, rows = sizes
-        table, index, out, *_ = call.slots
-        first_stride = table.strides[2] if family == "gather" else table.strides[0]
-        out_stride = out.strides[0] if family == "gather" else out.strides[2]
-        node = int(call.params[0])
-        return [*pointers, node, rows, count, width, first_stride, index.strides[0], out_stride, starts[0]]
-    if family == "bounded":
-        return [*pointers, int(call.params[0]), int(call.params[1]), sizes[0], starts[0]]
-    if family == "combine":
-        partial = call.slots[0]
-        base = at.buffer(partial.buffer, 0) + starts[0] * ITEMSIZE[tape.buffers[partial.buffer].dtype]
-        return [base, pointers[1], call.parts, call.axes[0], sizes[0]]
-    if family == "check":
-        return [*pointers, int(call.params[0])]
-    raise AssertionError(f"no argument form for kernel {kernel}")
-
-
-def _gemm_words(call: Call, pointers: list[int], sizes: Sequence[int], at: Addresses, dtype: str) -> list[int]:
-    """axes (batch 1, batch 2, rows, columns, inner) -> the words of kernels/gemm.py."""
-    x, y, out = (slot.strides for slot in call.slots)
-    nb1, nb2, m, n, k = sizes
-    ta, lda = _leading(x[2], x[4], call.axes[2], call.axes[4])
-    tb, ldb = _leading(y[4], y[3], call.axes[4], call.axes[3])
-    ldc = out[2] if call.axes[2] > 1 else max(n, 1)
-    alpha = _word(1.0, dtype)
-    routine = at.blas["sgemm" if dtype == "f32" else "dgemm"]
-    batch = [x[0], x[1], y[0], y[1], out[0], out[1]]
-    return [*pointers, routine, ta, tb, m, n, k, lda, ldb, max(ldc, 1), 0, alpha, nb1, nb2, *batch]
-
-
-def _leading(row_stride: int, column_stride: int, rows: int, columns: int) -> tuple[int, int]:
-    """(transposed?, leading dimension) of a matrix in memory; an axis of size 1 leaves its stride free."""
-    if (column_stride == 1 or columns == 1) and (rows == 1 or row_stride >= columns):
-        return 0, row_stride if rows > 1 else max(columns, 1)
-    return 1, column_stride if columns > 1 else max(rows, 1)
+    return words_of(kernel)(Part(call, pointers, starts, sizes, at))
 
 
 @dataclass

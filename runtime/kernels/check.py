@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..call import Part
 from ..kernel import Kernel, template
 
 
@@ -15,3 +16,7 @@ CHECK = """
         if atomic_swap(err, 0, 2):
             st(err, 1, node)
 """
+
+
+def check_words(part: Part) -> list[int]:
+    return [*part.pointers, int(part.call.params[0])]

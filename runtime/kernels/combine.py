@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..call import Part
 from ..kernel import NUMBERS, Kernel, template
 
 
@@ -21,3 +22,11 @@ COMBINE = """
         for j in range(n):
             st(out, j, ld(out, j) + ld(partial, t * stride + j))
 """
+
+
+def combine_words(part: Part) -> list[int]:
+    call = part.call
+    first = call.slots[0].buffer
+    itemsize = 8 if call.instr.kernel.endswith("64") else 4
+    base = part.at.buffer(first, 0) + part.starts[0] * itemsize
+    return [base, part.pointers[1], call.parts, call.axes[0], part.sizes[0]]

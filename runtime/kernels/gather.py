@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..call import Part
 from ..kernel import NUMBERS, Kernel, template
 
 
@@ -90,3 +91,22 @@ SCATTER = (
                 st(to, j, ld(to, j) + ld(source, j))
 """
 )
+
+
+def gather_words(part: Part) -> list[int]:
+    table, index, out, _ = part.call.slots
+    count, width, rows = part.sizes
+    strides = [table.strides[2], index.strides[0], out.strides[0]]
+    return [*part.pointers, int(part.call.params[0]), rows, count, width, *strides, part.starts[0]]
+
+
+def scatter_add_words(part: Part) -> list[int]:
+    g, index, out, _ = part.call.slots
+    count, width, rows = part.sizes
+    strides = [g.strides[0], index.strides[0], out.strides[2]]
+    return [*part.pointers, int(part.call.params[0]), rows, count, width, *strides, part.starts[0]]
+
+
+def bounded_words(part: Part) -> list[int]:
+    node, size = part.call.params
+    return [*part.pointers, int(node), int(size), part.sizes[0], part.starts[0]]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from ..call import Part
 from ..kernel import Kernel, template
 
 
@@ -33,3 +36,25 @@ GEMM = """
                     for j in range(n):
                         st(to, i * ldc + j, T(0))
 """
+
+
+def gemm_words(part: Part) -> list[int]:
+    """The instruction's axes are (batch 1, batch 2, rows, columns, inner)."""
+    call = part.call
+    x, y, out = (slot.strides for slot in call.slots)
+    nb1, nb2, m, n, k = part.sizes
+    ta, lda = _leading(x[2], x[4], call.axes[2], call.axes[4])
+    tb, ldb = _leading(y[4], y[3], call.axes[4], call.axes[3])
+    ldc = out[2] if call.axes[2] > 1 else max(n, 1)
+    single = call.instr.kernel.endswith("f32")
+    routine = part.at.blas["sgemm" if single else "dgemm"]
+    alpha = int(np.float32(1).view(np.uint32)) if single else int(np.float64(1).view(np.int64))
+    batch = [x[0], x[1], y[0], y[1], out[0], out[1]]
+    return [*part.pointers, routine, ta, tb, m, n, k, lda, ldb, max(ldc, 1), 0, alpha, nb1, nb2, *batch]
+
+
+def _leading(row_stride: int, column_stride: int, rows: int, columns: int) -> tuple[int, int]:
+    """(transposed?, leading dimension) of a matrix in memory; an axis of size 1 leaves its stride free."""
+    if (column_stride == 1 or columns == 1) and (rows == 1 or row_stride >= columns):
+        return 0, row_stride if rows > 1 else max(columns, 1)
+    return 1, column_stride if columns > 1 else max(rows, 1)

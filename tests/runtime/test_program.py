@@ -13,15 +13,17 @@ from tapes import Batch, expanded, interpreted, sharing_everything, split_values
 TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-11}
 
 
-def agree(actual, expected, what=""):
-    """Equal up to rounding, relative to the largest finite element."""
+def agree(actual, expected, what="", graph=None):
+    """Equal up to rounding, relative to the largest finite element. A float64 that was computed from float32 values
+    anywhere in `graph` is no more exact than those."""
     assert actual.dtype == expected.dtype and actual.shape == expected.shape, what
     if expected.dtype.kind != "f":
         np.testing.assert_array_equal(actual, expected, err_msg=str(what))
         return
     finite = np.abs(expected[np.isfinite(expected)])
     scale = max(1.0, float(finite.max())) if finite.size else 1.0
-    tolerance = TOLERANCE[expected.dtype]
+    single = graph is not None and any(v.type.dtype == "f32" for n in graph.nodes for v in n.outputs)
+    tolerance = TOLERANCE[np.dtype(np.float32) if single else expected.dtype]
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * scale, err_msg=str(what))
 
 
@@ -74,7 +76,7 @@ def test_random_programs(fuzzed, threads):
         if case.checks and not np.isfinite(outputs["loss"]):
             continue
         for name, array in outputs.items():
-            agree(actual[name], array, f"{name} of {case}")
+            agree(actual[name], array, f"{name} of {case}", case.graph)
         for name, array in updates.items():
             agree(store[name], array, f"update of {name} of {case}")
 
@@ -161,4 +163,4 @@ def test_many_random_programs(block):
         inputs, store = split_values(case.graph, case.values)
         actual = batch.program(tape, store, 1).run(inputs)
         for name, array in outputs.items():
-            agree(actual[name], array, f"{name} of {case}")
+            agree(actual[name], array, f"{name} of {case}", case.graph)

@@ -1,0 +1,70 @@
+"""An instruction with numbers, and one thread's part of it: what the argument words of a kernel are made from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..ir.tape import Instr
+
+Share = tuple[int, int]  # first index and count along the split axis
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An operand with numbers: first element, strides, and its extent over an instruction's axes."""
+
+    buffer: int
+    offset: int
+    strides: tuple[int, ...]
+    mode: str
+
+    def hull(self, starts: Sequence[int], sizes: Sequence[int]) -> tuple[int, int]:
+        """First and last element that may be touched."""
+        low = high = self.offset
+        for stride, start, size in zip(self.strides, starts, sizes, strict=True):
+            a, b = stride * start, stride * (start + max(size, 1) - 1)
+            low, high = low + min(a, b), high + max(a, b)
+        return low, high
+
+
+@dataclass
+class Call:
+    """An instruction with numbers: `shares` per thread (None: the thread takes no part) along axis `split`."""
+
+    instr: Instr
+    axes: tuple[int, ...]
+    slots: tuple[Slot, ...]
+    params: tuple[float, ...]
+    split: int
+    shares: list[Share | None]
+    barrier: bool = False
+    parts: int = 1
+
+    def part(self, thread: int) -> tuple[list[int], list[int]]:
+        """Start and size per axis of a thread's share."""
+        starts, sizes = [0] * len(self.axes), list(self.axes)
+        share = self.shares[thread]
+        if share is not None and self.split >= 0:
+            starts[self.split], sizes[self.split] = share
+        return starts, sizes
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Where things are: byte addresses of buffers, of kernels, and of the BLAS routines."""
+
+    buffer: Callable[[int, int], int]  # (buffer, thread) -> address of its first element for that thread
+    kernel: Mapping[str, int]
+    blas: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thread's part of a call: the address of each operand's first element, and starts and sizes over the axes."""
+
+    call: Call
+    pointers: list[int]
+    starts: Sequence[int]
+    sizes: Sequence[int]
+    at: Addresses
