@@ -84,21 +84,27 @@ class Stmt:
 
 @dataclass(frozen=True)
 class Section:
-    """Statements at one level: `once` (before the rows), `row` (per row) or `loop` (per element of the row)."""
+    """Statements at one level: `once` (before the rows), `row` (per row) or `loop` (per element of the row; `part` says
+    which: all of it, the `head` up to the diagonal, or the `tail` beyond)."""
 
     level: str
     stmts: tuple[Stmt, ...]
+    part: str = ""
 
 
 @dataclass(frozen=True)
 class RowProgram:
-    """A loop nest over `outer` axes of rows and `inner` axes within a row; equal programs share one kernel."""
+    """A loop nest over `outer` axes of rows and `inner` axes within a row; equal programs share one kernel.
+
+    `diagonal` is the access whose index is the last position of a row's head, -1 where rows are not cut.
+    """
 
     outer: int
     inner: int
     accesses: tuple[Access, ...]
     sections: tuple[Section, ...]
     dims: int = 0  # how many dimensions are used as numbers
+    diagonal: int = -1
 
     @property
     def name(self) -> str:
@@ -111,7 +117,7 @@ class RowProgram:
             lines.append(f"  p{i}: {a.dtype} {kind} strides [{', '.join(a.strides)}]")
         for section in self.sections:
             indent = {"once": 2, "row": 4, "loop": 6}[section.level]
-            lines.append(" " * indent + section.level)
+            lines.append(" " * indent + f"{section.level} {section.part}".rstrip())
             for s in section.stmts:
                 args = ", ".join(f"v{a}" if isinstance(a, int) else repr(a.value) for a in s.args)
                 attrs = " {" + ", ".join(f"{k}={v}" for k, v in s.attrs) + "}" if s.attrs else ""

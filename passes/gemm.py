@@ -9,6 +9,7 @@ from ..ir.graph import Node
 from ..ir.tape import Instr, Operand, View
 from ..ir.types import is_one
 from .fuse import aligned
+from .triangle import HALVES
 
 MAX_BATCH_AXES = 2  # the kernel's two batch loops
 
@@ -21,10 +22,13 @@ class _Axis:
     out: DimLike
 
 
-def gemm_instr(node: Node, x: View, y: View, out: View, shapes: tuple[Shape, Shape, Shape]) -> Instr | None:
+def gemm_instr(
+    node: Node, x: View, y: View, out: View, shapes: tuple[Shape, Shape, Shape], half: str = "", fill: bool = True
+) -> Instr | None:
     """The call for out = x @ y, or None where an operand needs a copy first (BLAS wants one unit stride, and no 0).
 
-    The instruction's axes are (batch 1, batch 2, rows, columns, inner).
+    The instruction's axes are (batch 1, batch 2, rows, columns, inner). `half` says which half of a matrix is not
+    needed (triangle.HALVES, or ""), `fill` whether what is left out of the result must be 0.
     """
     xs, ys, outs = shapes
     x_strides = x.strides if len(xs) > 1 else (0, *x.strides)
@@ -48,7 +52,7 @@ def gemm_instr(node: Node, x: View, y: View, out: View, shapes: tuple[Shape, Sha
     rows = _Axis(xs[-2], x_strides[-2], 0, out_strides[-2])
     columns = _Axis(ys[-1], 0, y_strides[-1], out_strides[-1])
     inner = _Axis(xs[-1], x_strides[-1], y_strides[-2], 0)
-    while batch and identical(batch[-1].y, 0) and _joins(batch[-1], rows):
+    while batch and not half and identical(batch[-1].y, 0) and _joins(batch[-1], rows):
         rows = _Axis(batch[-1].size * rows.size, rows.x, 0, rows.out)
         batch.pop()
     merged: list[_Axis] = []
@@ -66,15 +70,31 @@ def gemm_instr(node: Node, x: View, y: View, out: View, shapes: tuple[Shape, Sha
             return None
         # the result lies transposed: out^T = y^T @ x^T
         rows, columns = _turned(columns), _turned(rows)
-        merged, inner, x, y = [_turned(a) for a in merged], _turned(inner), y, x
+        merged, inner, x, y, half = [_turned(a) for a in merged], _turned(inner), y, x, TURNED[half]
     axes = [*([_Axis(1, 0, 0, 0)] * (MAX_BATCH_AXES - len(merged))), *merged, rows, columns, inner]
     operands = (
         Operand(View(x.buffer, x.offset, tuple(a.x for a in axes)), "r"),
         Operand(View(y.buffer, y.offset, tuple(a.y for a in axes)), "r"),
         Operand(View(out.buffer, out.offset, tuple(a.out for a in axes)), "w"),
     )
-    kernel = f"gemm_{node.output.type.dtype}"
-    return Instr(kernel, tuple(a.size for a in axes), operands, (0, 1, 2, 3), (), node.location, "matmul")
+    dtype, sizes = node.output.type.dtype, tuple(a.size for a in axes)
+    if half:
+        # threads share the batch only: equal parts of a triangle are not equal work
+        params = (1 + list(HALVES).index(half), int(fill))
+        return Instr(f"triangular_gemm_{dtype}", sizes, operands, (0, 1), params, node.location, f"matmul {half}")
+    return Instr(f"gemm_{dtype}", sizes, operands, (0, 1, 2, 3), (), node.location, "matmul")
+
+
+# what a half becomes where out = x @ y is computed as out^T = y^T @ x^T
+TURNED = {
+    "": "",
+    "out_lower": "out_upper",
+    "out_upper": "out_lower",
+    "x_lower": "y_upper",
+    "x_upper": "y_lower",
+    "y_lower": "x_upper",
+    "y_upper": "x_lower",
+}
 
 
 def _turned(axis: _Axis) -> _Axis:

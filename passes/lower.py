@@ -24,7 +24,8 @@ from ..ir.types import TensorType, is_one
 from .fuse import Group, Partition, fuse, reduction_kind
 from .layout import source_strides, strided_view
 from .nodes import NODES
-from .rows import Place, Rows, build_rows
+from .rows import Place, Rows, build_rows, cut_at_diagonal
+from .triangle import triangles
 
 
 def lower(graph: Graph, checks: Sequence[str] = ()) -> Tape:
@@ -56,6 +57,7 @@ class Lowering:
         self.uses = graph.uses()
         self.late = late_nodes(graph, checks)
         self.partition: Partition = fuse(graph, self.late)
+        self.triangles = triangles(graph)
         self.buffers: list[Buffer] = []
         self.steps: list[Step] = []
         self.rows: dict[str, RowProgram] = {}
@@ -327,7 +329,7 @@ class Lowering:
     ) -> None:
         table = producer if producer is not None else ({} if views is not None else self.producer)
         look_up = (lambda v: views[v]) if views is not None else self.view
-        rows: Rows = build_rows(group, inline, table, look_up, stores, sums)
+        rows: Rows = build_rows(group, inline, table, look_up, stores, sums, self.triangles.regions)
         self.rows[rows.program.name] = rows.program
         operands = [self.row_operand(place, rows) for place in rows.places]
         # a row's own reductions and sums over the outer axes need whole rows; a sum over everything does not
@@ -361,6 +363,12 @@ class Lowering:
         if OPS[node.op].kind in ("view", "constant"):
             return  # worked out when someone reads it
         NODES[node.op](self, node)
+
+    def cut_by_readers(self, value: Value) -> bool:
+        """Whether every reader stops at the diagonal, so that what lies above it may be anything."""
+        regions = self.triangles.regions
+        readers = [self.group_of.get(user) for user in self.uses.get(value, ())]
+        return all(group is not None and cut_at_diagonal(group, regions) for group in readers)
 
     def operand(self, operand: GraphOperand) -> Value:
         if isinstance(operand, Literal):

@@ -20,11 +20,13 @@ def matmul(to: Lowering, node: Node) -> None:
     out, shape = to.fresh(node), node.output.type.shape
     views = [to.view(v) for v in operands]
     shapes = [v.type.shape for v in operands]
-    found = gemm_instr(node, views[0], views[1], out, (shapes[0], shapes[1], shape))
+    half = to.triangles.product(node) if min(map(len, shapes)) >= 2 else ""
+    fill = half != "out_lower" or not to.cut_by_readers(node.output)
+    found = gemm_instr(node, views[0], views[1], out, (shapes[0], shapes[1], shape), half, fill)
     for i, value in enumerate(operands):
         if found is None:
             views[i] = to.copied(value)
-            found = gemm_instr(node, views[0], views[1], out, (shapes[0], shapes[1], shape))
+            found = gemm_instr(node, views[0], views[1], out, (shapes[0], shapes[1], shape), half, fill)
     if found is None:  # too many batch axes: with all three dense and in full they are one
         batch = broadcast([s[:-2] for s in shapes])
         out = to.views[node.output] = to.dense(node.output)

@@ -3,28 +3,37 @@
 A row's values live at three levels: `once` (scalars), `row` (one per row: a mean, a maximum) and `loop` (one per
 element). A reduction closes a loop: what needs its result goes into the next one. A value that a later loop needs is
 loaded again where it lies in memory, recomputed where that is cheap, and otherwise kept in a scratch row.
+
+Where a mask cuts the rows of a matrix at the diagonal (see triangle.py), every loop is two: a `head` up to the
+diagonal, in which the mask is gone, and a `tail` beyond, in which what is known to be a number costs nothing.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..ir.dims import DimLike, identical
-from ..ir.graph import Literal, Node, Value
+from ..ir.graph import Literal, Node, Number, Value
 from ..ir.graph import Operand as GraphOperand
 from ..ir.op import OPS
 from ..ir.tape import Access, RowProgram, Section, Stmt, View, contiguous
 from ..ir.types import is_one
 from .fuse import Group, aligned, reduction_kind, wide_axes
+from .triangle import ABOVE, BELOW, DIAGONAL, UNKNOWN, Regions, same_matrix, uniform
 
 NO_ATTRS: Mapping[str, object] = {}
+NO_REGIONS: Mapping[Value, Regions] = {}
 ONCE, ROW, LOOP = 0, 1, 2
 CHEAP = 6  # operations that cost less to repeat than a store and a load of the row
 COST: dict[str, int] = dict.fromkeys(
     ("exp", "log", "tanh", "erf", "pow", "sin", "cos", "sigmoid", "silu", "softplus"), 10
 )
 COST |= {"uniform": 40, "div": 3, "sqrt": 3, "rsqrt": 4}
+IDENTITY: dict[str, float] = {"sum": 0, "prod": 1, "max": -math.inf, "min": math.inf}
+
+Loop = tuple[int, str]  # a loop's phase, and its part: "" (all of the row), "head" or "tail"
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ class _Builder:
     producer: Mapping[Value, Node]
     view_of: Callable[[Value], View]
     inner: frozenset[int]
+    regions: Mapping[Value, Regions]
     places: list[Place] = field(default_factory=list)
     dims: list[DimLike] = field(default_factory=list)
     where: dict[object, int] = field(default_factory=dict)  # what a place holds -> its number
@@ -64,7 +74,7 @@ class _Builder:
     levels: dict[Value, tuple[int, int]] = field(default_factory=dict)
     once: list[Stmt] = field(default_factory=list)
     rows: dict[int, list[Stmt]] = field(default_factory=dict)
-    loops: dict[int, list[Stmt]] = field(default_factory=dict)
+    loops: dict[Loop, list[Stmt]] = field(default_factory=dict)
     computed: dict[tuple, int | Literal] = field(default_factory=dict)
     pending: list[tuple[list[Stmt], int | Literal, str, int]] = field(default_factory=list)
     counter: int = 0
@@ -72,6 +82,7 @@ class _Builder:
     def __post_init__(self) -> None:
         self.rank = len(self.group.space)
         self.members = set(self.group.nodes)
+        self.parts = ("head", "tail") if cut_at_diagonal(self.group, self.regions) else ("",)
 
     # levels ---------------------------------------------------------------------------------------------------------
     def level(self, value: Value) -> tuple[int, int]:
@@ -101,11 +112,22 @@ class _Builder:
             level = LOOP if wide & self.inner else ROW
         return level, phase
 
-    def section(self, level: int, phase: int) -> list[Stmt]:
+    def section(self, level: int, loop: Loop) -> list[Stmt]:
         if level == ONCE:
             return self.once
-        table = self.rows if level == ROW else self.loops
-        return table.setdefault(phase, [])
+        return self.rows.setdefault(loop[0], []) if level == ROW else self.loops.setdefault(loop, [])
+
+    def parts_of(self, level: int) -> tuple[str, ...]:
+        return self.parts if level == LOOP else ("",)
+
+    def known(self, value: Value, part: str) -> Number | None:
+        """The number that `value` is everywhere in a part of the row."""
+        if not part or not same_matrix(aligned(value.type.shape, self.rank), self.group.space):
+            return None
+        known = self.regions.get(value, UNKNOWN)
+        if part == "tail":
+            return known[ABOVE]
+        return known[BELOW] if uniform((known[BELOW], known[DIAGONAL], known[BELOW])) else None
 
     # operands -------------------------------------------------------------------------------------------------------
     def place(self, key: object, place: Place) -> int:
@@ -134,41 +156,44 @@ class _Builder:
         return self.counter
 
     # values ---------------------------------------------------------------------------------------------------------
-    def get(self, operand: GraphOperand, loop: int) -> int | Literal:
+    def get(self, operand: GraphOperand, loop: Loop) -> int | Literal:
         """The result that holds `operand`; `loop` is the loop in which it is wanted."""
         if isinstance(operand, Literal):
             return operand
         level, phase = self.level(operand)
-        at = loop if level == LOOP else phase
+        at = loop if level == LOOP else (phase, "")
         key = (operand, at if level == LOOP else -1)
         if key not in self.computed:
-            self.computed[key] = self._get(operand, level, phase, at)
+            number = self.known(operand, at[1])
+            self.computed[key] = self._get(operand, level, phase, at) if number is None else Literal(number)
         return self.computed[key]
 
-    def _get(self, value: Value, level: int, phase: int, at: int) -> int | Literal:
+    def _get(self, value: Value, level: int, phase: int, at: Loop) -> int | Literal:
         section = self.section(level, at)
         node = self.producer.get(value)
         dtype = value.type.dtype
         if node is None or not (node in self.members or node in self.inline):
             return self.emit(section, "load", (), dtype, {"access": self.memory(value, self.view_of(value), "r")})
-        if level == LOOP and phase < at and not self.cheap(value):
+        if level == LOOP and phase < at[0] and not self.cheap(value):
             if value in self.stored:
                 return self.emit(section, "load", (), dtype, {"access": self.stored[value]})
             scratch = self.scratch(value)
-            if (value, "kept") not in self.computed:
-                kept = self.get(value, phase)
-                self.emit(self.section(LOOP, phase), "store", (kept,), dtype, {"access": scratch})
-                self.computed[value, "kept"] = 1
+            first = (phase, at[1])
+            if (value, "kept", first) not in self.computed:
+                kept = self.get(value, first)
+                self.emit(self.section(LOOP, first), "store", (kept,), dtype, {"access": scratch})
+                self.computed[value, "kept", first] = 1
             return self.emit(section, "load", (), dtype, {"access": scratch})
         return self.compute(node, section, at)
 
-    def compute(self, node: Node, section: list[Stmt], loop: int) -> int | Literal:
+    def compute(self, node: Node, section: list[Stmt], loop: Loop) -> int | Literal:
         dtype = node.output.type.dtype
         if OPS[node.op].kind == "reduce":
-            source = node.inputs[0]
-            inside = self.level(source)[1] if isinstance(source, Value) else 0
-            argument = self.get(source, inside)
-            return self.emit(self.section(LOOP, inside), f"reduce_{OPS[node.op].reduce}", (argument,), dtype)
+            return self.reduce(node)
+        if node.op == "where" and isinstance(node.inputs[0], Value):
+            chosen = self.known(node.inputs[0], loop[1])
+            if chosen is not None:  # the mask is the same all along this part of the row
+                return self.same_dtype(node.inputs[1 if chosen else 2], dtype, section, loop)
         if node.op in ("broadcast_to", "reshape"):  # a reshape here is of a scalar
             inner = self.get(node.inputs[0], loop)
             return inner if isinstance(inner, int) else self.emit(section, "stop_gradient", (inner,), dtype)
@@ -197,6 +222,30 @@ class _Builder:
             return self.emit(section, "uniform", (*args, index), dtype, {"site": node.attrs["site"]})
         return self.emit(section, node.op, args, dtype, node.attrs)
 
+    def reduce(self, node: Node) -> int:
+        """One result over all parts of the row; numbers that change nothing are left out."""
+        source, kind = node.inputs[0], OPS[node.op].reduce
+        inside = self.level(source)[1] if isinstance(source, Value) else 0
+        result = -1
+        for part in self.parts:
+            loop = (inside, part)
+            argument = self.get(source, loop)
+            if part and isinstance(argument, Literal) and argument.value == IDENTITY.get(str(kind)) and result >= 0:
+                continue
+            section = self.section(LOOP, loop)
+            number = self.emit(section, f"reduce_{kind}", (argument,), node.output.type.dtype)
+            if result >= 0:
+                section[-1] = replace(section[-1], result=result)
+            else:
+                result = number
+        return result
+
+    def same_dtype(self, operand: GraphOperand, dtype: str, section: list[Stmt], loop: Loop) -> int | Literal:
+        got = self.get(operand, loop)
+        if isinstance(got, Literal) or operand.type.dtype == dtype:
+            return got
+        return self.emit(section, "cast", (got,), dtype, {"dtype": dtype})
+
     def virtual(self, strides: tuple[DimLike, ...]) -> int:
         return self.place(("index", strides), Place(None, "i64", strides, "r"))
 
@@ -222,8 +271,9 @@ class _Builder:
         own, phase = self.level(value)
         level = LOOP if wide & self.inner else ROW
         access = self.memory(value, view, "w")
-        source = self.get(value, phase)
-        self.pending.append((self.section(level, phase), source, value.type.dtype, access))
+        for part in self.parts_of(level):
+            source = self.get(value, (phase, part))
+            self.pending.append((self.section(level, (phase, part)), source, value.type.dtype, access))
         if own == LOOP:
             self.stored.setdefault(value, access)
 
@@ -240,11 +290,30 @@ class _Builder:
         held = wide_axes(aligned(source.type.shape, self.rank))
         level = LOOP if held & self.inner else ROW
         phase = self.level(source)[1]
-        argument = self.get(source, phase)
         sizes = [d if i - self.rank in self.inner and kind == "side" else 1 for i, d in enumerate(self.group.space)]
         strides = tuple(0 if is_one(d) else s for d, s in zip(sizes, contiguous(tuple(sizes)), strict=True))
         access = self.place((node, "sum"), Place(node.output, node.output.type.dtype, strides, "rw", view))
-        self.emit(self.section(level, phase), kind, (argument,), node.output.type.dtype, {"access": access})
+        for part in self.parts_of(level):
+            argument = self.get(source, (phase, part))
+            if not (part and isinstance(argument, Literal) and argument.value == 0):
+                section = self.section(level, (phase, part))
+                self.emit(section, kind, (argument,), node.output.type.dtype, {"access": access})
+
+    def diagonal(self) -> int:
+        """The place that holds a row's number, where loops are cut."""
+        return self.virtual(tuple(int(i == self.rank - 2) for i in range(self.rank))) if self.parts[0] else -1
+
+
+def cut_at_diagonal(group: Group, regions: Mapping[Value, Regions]) -> bool:
+    """Whether the rows are those of matrices of which numbers are known above the diagonal only (causal masks)."""
+    if group.inner is None or group.inner & wide_axes(group.space) != {-1} or -2 not in wide_axes(group.space):
+        return False
+    return any(
+        (known := regions.get(value)) is not None and known[ABOVE] is not None and not uniform(known)
+        for node in group.nodes
+        for value in (node.output, *node.values())
+        if value.type.dtype != "bool" and same_matrix(aligned(value.type.shape, len(group.space)), group.space)
+    )
 
 
 def build_rows(
@@ -254,20 +323,25 @@ def build_rows(
     view_of: Callable[[Value], View],
     stores: Iterable[tuple[Value, View]],
     sums: Iterable[tuple[Node, View]],
+    regions: Mapping[Value, Regions] = NO_REGIONS,
 ) -> Rows:
-    """The row program of `group` that writes `stores` to their views and `sums` to their accumulators."""
+    """The row program of `group` that writes `stores` to their views and `sums` to their accumulators.
+
+    `regions`: what is known of values above, on and below the diagonal (triangle.py).
+    """
     wide = wide_axes(group.space)
     if group.inner is not None:
         inner = group.inner & wide
     else:
         inner = frozenset({max(wide)}) if wide else frozenset()
-    builder = _Builder(group, inline, producer, view_of, inner)
+    builder = _Builder(group, inline, producer, view_of, inner, regions)
     sums = list(sums)
     for value, view in sorted(stores, key=lambda s: builder.level(s[0])[1]):
         builder.store(value, view)
     for node, view in sums:
         builder.accumulate(node, view)
     builder.flush()
+    diagonal = builder.diagonal()
     sizes, strides, outer = _collapse(builder, group)
     accesses = []
     for place, steps in zip(builder.places, strides, strict=True):
@@ -277,14 +351,14 @@ def build_rows(
         )
         accesses.append(Access(place.dtype, kinds, place.mode, virtual=place.view is None and not place.scratch))
     sections = _sections(builder)
-    program = _renumbered(RowProgram(outer, len(sizes) - outer, tuple(accesses), sections, len(builder.dims)))
+    program = _renumbered(RowProgram(outer, len(sizes) - outer, tuple(accesses), sections, len(builder.dims), diagonal))
     places = [
         Place(p.value, p.dtype, s, p.mode, p.view, p.scratch) for p, s in zip(builder.places, strides, strict=True)
     ]
     # threads that share a row must not do twice what is done once a row, nor need each other's results
     whole = any(s.op.startswith(("reduce_", "side")) for section in sections for s in section.stmts)
     whole |= any(s.op in ("store", "total") for section in sections if section.level == "row" for s in section.stmts)
-    whole |= any(p.scratch for p in places)
+    whole |= diagonal >= 0 or any(p.scratch for p in places)
     return Rows(program, sizes, places, builder.dims, can_split_inner=not whole)
 
 
@@ -320,12 +394,12 @@ def _collapse(builder: _Builder, group: Group) -> tuple[tuple[DimLike, ...], lis
 
 def _sections(builder: _Builder) -> tuple[Section, ...]:
     sections = [Section("once", tuple(builder.once))] if builder.once else []
-    last = max([*builder.rows, *builder.loops], default=0)
+    last = max([*builder.rows, *(phase for phase, _ in builder.loops)], default=0)
     for phase in range(last + 1):
         if builder.rows.get(phase):
             sections.append(Section("row", tuple(builder.rows[phase])))
-        if builder.loops.get(phase):
-            sections.append(Section("loop", tuple(builder.loops[phase])))
+        loops = [(part, builder.loops.get((phase, part))) for part in builder.parts]
+        sections += [Section("loop", tuple(stmts), part) for part, stmts in loops if stmts]
     return tuple(sections)
 
 
@@ -334,7 +408,7 @@ def _renumbered(program: RowProgram) -> RowProgram:
     numbers: dict[int, int] = {}
     for section in program.sections:
         for stmt in section.stmts:
-            numbers[stmt.result] = len(numbers)
+            numbers.setdefault(stmt.result, len(numbers))
     sections = tuple(
         Section(
             section.level,
@@ -348,7 +422,8 @@ def _renumbered(program: RowProgram) -> RowProgram:
                 )
                 for s in section.stmts
             ),
+            section.part,
         )
         for section in program.sections
     )
-    return RowProgram(program.outer, program.inner, program.accesses, sections, program.dims)
+    return replace(program, sections=sections)

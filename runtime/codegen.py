@@ -244,12 +244,15 @@ class _Printer:
                 for s in section.stmts:
                     self.stmt(s, 1, ())
         depth = self.loops(range(p.outer), 1)
+        if p.diagonal >= 0:
+            last = f"b{p.diagonal} + {self.offset(p.diagonal, range(p.outer))}"
+            self.line(depth, f"cut = minimum({last} + 1, n{p.outer})")
         for section in p.sections:
             if section.level == "row":
                 for s in section.stmts:
                     self.stmt(s, depth, range(p.outer))
             elif section.level == "loop":
-                self.loop(section.stmts, depth)
+                self.loop(section.stmts, depth, section.part)
         for s in totals:
             access = attr(s, "access")
             self.line(1, f"st(p{access}, 0, {CASTS[s.dtype]}(t{access}))")
@@ -266,17 +269,23 @@ class _Printer:
             depth += 1
         return depth
 
-    def loop(self, stmts: tuple[Stmt, ...], depth: int) -> None:
+    def loop(self, stmts: tuple[Stmt, ...], depth: int, part: str) -> None:
         p = self.program
         reductions = [s for s in stmts if s.op.startswith("reduce_")]
         totals = [s for s in stmts if s.op == "total"]
         for s in reductions:
             kind = s.op.removeprefix("reduce_")
-            self.line(depth, f"v{s.result} = {self.initial(kind, s.dtype)}")
+            if s.result not in self.dtypes:  # a tail goes on where the head ended
+                self.line(depth, f"v{s.result} = {self.initial(kind, s.dtype)}")
             self.dtypes[s.result] = s.dtype
         for s in totals:  # a row's own sum first, so that the inner loop runs in the element's dtype
             self.line(depth, f"u{s.result} = {number(0, s.dtype).text}")
-        inside = self.loops(range(p.outer, self.axes), depth)
+        if part:  # rows that are cut have one inner axis
+            first, end = ("0", "cut") if part == "head" else ("cut", f"n{p.outer}")
+            self.line(depth, f"for i{p.outer} in range({first}, {end}):")
+            inside = depth + 1
+        else:
+            inside = self.loops(range(p.outer, self.axes), depth)
         for s in stmts:
             self.stmt(s, inside, range(self.axes))
         for s in totals:

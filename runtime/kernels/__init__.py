@@ -13,6 +13,7 @@ from .check import check, check_words
 from .combine import combine, combine_words
 from .gather import bounded, bounded_words, gather, gather_words, scatter_add, scatter_add_words
 from .gemm import gemm, gemm_words
+from .triangular import triangular_gemm, triangular_gemm_words
 
 FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]] = {
     "bounded": (bounded, bounded_words),
@@ -21,6 +22,7 @@ FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]]
     "gather": (gather, gather_words),
     "gemm": (gemm, gemm_words),
     "scatter_add": (scatter_add, scatter_add_words),
+    "triangular_gemm": (triangular_gemm, triangular_gemm_words),
 }
 
 
