@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..ir.build import Builder, Ref
-from ..ir.dims import identical, same_shape
+from ..ir.dims import Shape, identical, same_shape
 from ..ir.graph import Graph, Literal, Node, Value
 from ..ir.op import OPS
+from ..ir.types import is_one
 from .rewrite import copy_node, rebuild, remove_dead
 
 
@@ -76,6 +77,8 @@ def _fold_shape_op(node: Node, args: list[Any]) -> Any | None:
     before = _producer(x)
     if before and before.op == "full" and node.op in ("reshape", "broadcast_to"):
         return OPS["full"].like(x, **{**before.attrs, "shape": out.shape})
+    if before and before.op == "iota" and node.op == "reshape":
+        return _turned_line(x, before, out.shape)
     if node.op == "cast":
         return x if x.type.dtype == out.dtype else None
     if node.op == "sum":
@@ -96,6 +99,14 @@ def _fold_shape_op(node: Node, args: list[Any]) -> Any | None:
     if before and before.op == node.op and node.op in ("reshape", "broadcast_to"):
         return OPS[node.op](_input(x), shape=out.shape)
     return None
+
+
+def _turned_line(x: Ref, line: Node, shape: Shape) -> Any | None:
+    """The index along an axis, `arange(T)[:, None]`, as an index from the start: a mask made of it is never stored."""
+    wide = [[i for i, d in enumerate(s) if not is_one(d)] for s in (x.shape, shape)]
+    if wide[0] != [line.attrs["axis"]] or len(wide[1]) != 1:
+        return None
+    return OPS["iota"].like(x, **{**line.attrs, "shape": shape, "axis": wide[1][0]})
 
 
 def _join_slices(node: Node, args: list[Any]) -> Any | None:

@@ -103,7 +103,7 @@ class _Forward:
     # what an operand is, seen over the axes of `shape` ----------------------------------------------------------------
     def regions_in(self, operand: Operand, shape: Shape) -> Regions:
         if isinstance(operand, Literal):
-            return (operand.value,) * 3
+            return operand.value, operand.value, operand.value
         known = self.regions.get(operand, UNKNOWN)
         return known if uniform(known) or same_matrix(operand.type.shape, shape) else UNKNOWN
 
@@ -206,13 +206,15 @@ def same_matrix(a: Shape, b: Shape) -> bool:
 
 
 def _ramp(node: Node, ramps: list[Ramp | None]) -> Ramp | None:
+    a, b = (*ramps, None)[:2]
+    if a is None:
+        return None
     if node.op == "cast":
-        return ramps[0] if node.output.type.dtype != "bool" else None
-    if node.op == "neg" and ramps[0] is not None:
-        return Ramp(-ramps[0].p, -ramps[0].q, -ramps[0].r)
-    if node.op in ("add", "sub") and ramps[0] is not None and ramps[1] is not None:
+        return a if node.output.type.dtype != "bool" else None
+    if node.op == "neg":
+        return Ramp(-a.p, -a.q, -a.r)
+    if node.op in ("add", "sub") and b is not None:
         sign = 1 if node.op == "add" else -1
-        a, b = ramps
         return Ramp(a.p + sign * b.p, a.q + sign * b.q, a.r + sign * b.r)
     return None
 

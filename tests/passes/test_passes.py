@@ -247,3 +247,16 @@ graph g(%x: f32[6, 4] input, %g: f32[6, 5] input) {
     assert kernels == ["gemm", "row"]
     (row,) = tape.rows.values()
     assert row.inner == 1 and row.outer == 0  # dense: one axis
+
+
+def test_an_index_that_is_turned_is_an_index():
+    graph = after("""
+graph g(%x: f32[T, T] input) {
+  %0: i64[T] = iota() {axis=0, dtype="i64", shape=[T]}
+  %1: i64[T, 1] = reshape(%0) {shape=[T, 1]}
+  %2: bool[T, T] = greater_equal(%1, %0)
+  %3: f32[T, T] = where(%2, %x, 0)
+  return out=%3
+}""")
+    assert ops(graph) == ["iota", "iota", "greater_equal", "where"]
+    assert [n.attrs["axis"] for n in graph.nodes[:2]] == [0, 0] and str(graph.nodes[1].output.type) == "i64[T, 1]"
