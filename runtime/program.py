@@ -145,11 +145,11 @@ class Program:
         if shapes in self._by_shapes:
             return self._by_shapes[shapes]
         dims: dict[str, int] = {}
-        for name, index, value_type in self.tape.inputs:
-            if self.tape.buffers[index].segment in ("input", "scalar"):
-                misfit = bind_shape(value_type.shape, np.shape(inputs[name]), dims)
-                if misfit:
-                    raise GuardViolation(f"{name}: {value_type} does not fit shape {np.shape(inputs[name])}: {misfit}")
+        called = [(n, t) for n, i, t in self.tape.inputs if self.tape.buffers[i].segment in ("input", "scalar")]
+        for name, value_type in (*called, *called):  # twice: a size such as 2*T may come before T
+            misfit = bind_shape(value_type.shape, np.shape(inputs[name]), dims)
+            if misfit:
+                raise GuardViolation(f"{name}: {value_type} does not fit shape {np.shape(inputs[name])}: {misfit}")
         key = tuple(sorted(dims.items()))
         if key not in self._bound:
             self.check_guards(dims)

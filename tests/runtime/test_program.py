@@ -164,3 +164,22 @@ def test_many_random_programs(block):
         actual = batch.program(tape, store, 1).run(inputs)
         for name, array in outputs.items():
             agree(actual[name], array, f"{name} of {case}", case.graph)
+
+
+def test_a_size_may_come_before_the_symbol_that_it_is_made_of():
+    from gradtape.ir.text import parse
+
+    graph = parse("""
+graph pair(%long: f32[2*T] input, %short: f32[T] input) {
+  %0: f32[] = sum(%long) {axes=[0], keepdims=false}
+  %1: f32[] = sum(%short) {axes=[0], keepdims=false}
+  %2: f32[] = add(%0, %1)
+  return out=%2
+}
+""")
+    batch = Batch()
+    program = batch.program(batch.add(lower(expanded(graph))), {})
+    batch.compile()
+    assert program.run({"long": np.ones(6, "f4"), "short": np.ones(3, "f4")})["out"] == 9
+    with pytest.raises(GuardViolation, match=r"long: .*2\*T is 6 here, got 7"):
+        program.run({"long": np.ones(7, "f4"), "short": np.ones(3, "f4")})
