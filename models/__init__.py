@@ -1,7 +1,6 @@
 """Models, layers, initialisation, optimizers and schedules: each file is read top to bottom."""
 
-from . import init, schedule
-from . import layers as nn
+from . import init, nn, schedule
 from .gpt import GPT
 from .mlp import MLP
 from .optim import SGD, Adam, AdamW, Lion, Optimizer, as_optimizer, clip_by_global_norm, from_function

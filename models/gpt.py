@@ -12,7 +12,7 @@ from typing import Any
 from .. import tracer as gt
 from ..tracer import Module
 from . import init
-from .layers import Dropout, Embedding, LayerNorm, Linear, merge_heads, split_heads
+from .nn import Dropout, Embedding, LayerNorm, Linear, merge_heads, split_heads
 
 
 class CausalSelfAttention(Module):

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import tracer as gt
 from ..tracer import Module
-from .layers import Linear
+from .nn import Linear
 
 
 class MLP(Module):

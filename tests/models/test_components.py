@@ -11,7 +11,7 @@ import gradtape as gt
 from finite_differences import probes, wrong
 from gradtape.ir.interp import evaluate_graph
 from gradtape.models.gpt import Block, CausalSelfAttention, FeedForward
-from gradtape.models.layers import Embedding, LayerNorm, Linear, MultiHeadAttention, RMSNorm
+from gradtape.models.nn import Embedding, LayerNorm, Linear, MultiHeadAttention, RMSNorm
 
 B, T, C, H, V = 3, 7, 12, 3, 11
 F64 = "float64"

@@ -1,0 +1,20 @@
+"""Rows of ir/ops/random.py."""
+
+from cases import FLOATS, In, case, refused, row
+
+SEED = In((), 0, 9, "i64")
+row(
+    "uniform",
+    [case(SEED, SEED, shape=s, site=2, dtype=d) for s in ((3, 4), (), (1, 1), (0, 2)) for d in FLOATS],
+    ["i64"],
+    [
+        refused(
+            "f32[]; i64[]",
+            r"seed and step are integers without axes, got f32\[\] and i64\[\]",
+            shape=(2,),
+            site=0,
+            dtype="f32",
+        ),
+        refused("i64[]; i64[]", "draws floats, not i64", shape=(2,), site=0, dtype="i64"),
+    ],
+)
