@@ -23,14 +23,18 @@ def generate(
     top_k: int | None = None,
     seed: int = 0,
 ) -> str:
-    """`prompt` and `tokens` characters after it. `forward` maps ids (1, T) to logits (1, T, vocabulary).
+    """`prompt` and `tokens` characters after it. `forward` maps ids (1, context) to logits (1, context, vocabulary) and
+    lets nothing of a later position into an earlier one.
 
     temperature: 0 takes the likeliest character every time; top_k: only the k likeliest are drawn from.
     """
     rng = np.random.default_rng(seed)
     ids = list(tokenizer.encode(prompt))
+    window = np.zeros((1, context), np.int64)  # always of one size: binding a tape to another costs 50 ms
     for _ in range(tokens):
-        logits = np.asarray(forward(np.array([ids[-context:]])))[0, -1].astype(np.float64)
+        seen = ids[-context:]
+        window[0, : len(seen)] = seen
+        logits = np.asarray(forward(window))[0, len(seen) - 1].astype(np.float64)
         ids.append(choose(logits, temperature, top_k, rng))
     return tokenizer.decode(ids)
 
@@ -59,12 +63,16 @@ def generate_command(checkpoint: Path, prompt: str, tokens: int, threads: int, *
     from ..compiler import compile as compile_model
     from ..models.data import CharTokenizer, DataError
     from .checkpoints import CheckpointError, load
-    from .training import build_model
+    from .tasks import build_model
 
     if not prompt:
         raise click.BadParameter("the prompt is empty; give at least one character", param_hint="--prompt")
     try:
         saved = load(checkpoint)
+        if "vocabulary" not in saved.info:
+            raise CheckpointError(
+                f"{checkpoint} holds a model of kind {saved.info['model']['model']}, which writes no text"
+            )
         tokenizer = CharTokenizer(saved.info["vocabulary"])
         model = build_model(saved.info["model"])
         try:

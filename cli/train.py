@@ -7,22 +7,24 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from .options import MODELS
+
 if TYPE_CHECKING:
     from .training import Report, Run
 
 HELP: dict[str, tuple[Any, str]] = {
-    "data": (str, "manual (the Python manual), shakespeare (downloaded once), or a UTF-8 text file"),
+    "model": (click.Choice(MODELS), "what is trained: gpt writes text, mlp reads digits"),
+    "data": (str, "manual (the Python manual), shakespeare (downloaded once), or a UTF-8 text file; digits for images"),
     "width": (click.IntRange(1), "channels of the model"),
-    "depth": (click.IntRange(1), "blocks"),
+    "depth": (click.IntRange(1), "blocks or layers"),
     "heads": (click.IntRange(1), "attention heads; width is a multiple of them"),
     "context": (click.IntRange(1), "characters that the model sees at once"),
-    "batch": (click.IntRange(1), "windows in a step"),
+    "batch": (click.IntRange(1), "windows or images in a step"),
     "steps": (click.IntRange(1), "training steps"),
     "lr": (click.FloatRange(0, min_open=True), "learning rate after the warm-up"),
     "min_lr": (click.FloatRange(0), "learning rate at the end of the cosine"),
@@ -34,6 +36,7 @@ HELP: dict[str, tuple[Any, str]] = {
     "threads": (click.IntRange(0), "0 is one for each CPU"),
     "eval_every": (click.IntRange(1), "steps between readings of the validation loss"),
     "save_every": (click.IntRange(1), "steps between checkpoints"),
+    "patience": (click.IntRange(0), "stop after so many readings without a better validation loss; 0 is never"),
     "name": (str, "the run's folder below --out"),
     "out": (str, "where runs are kept"),
 }
@@ -52,7 +55,7 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--plot/--no-plot", default=True, help="draw loss.png at the end")
 @click.option("--sample", type=click.IntRange(0), default=400, show_default=True, help="characters of text at the end")
 def train_command(resume: str | None, plot: bool, sample: int, **given: Any) -> None:
-    """Train a character GPT, save it, and print what it writes."""
+    """Train a model, save it, and show what it has learned: a character GPT writes text of its own."""
     from ..models.data import DataError
     from ..runtime.program import NotFinite
     from .checkpoints import CheckpointError
@@ -63,7 +66,7 @@ def train_command(resume: str | None, plot: bool, sample: int, **given: Any) -> 
         if plot:
             click.echo(_draw(run))
         if sample:
-            _sample(run, sample)
+            click.echo(run.task.show(run.step, sample))
     except (DataError, CheckpointError) as error:
         raise click.ClickException(str(error)) from None
     except NotFinite as error:
@@ -74,16 +77,16 @@ def train_command(resume: str | None, plot: bool, sample: int, **given: Any) -> 
 
 def _prepare(resume: str | None, given: dict[str, Any]) -> Run:
     from .checkpoints import load
-    from .training import Options, Run, options_of
+    from .options import options_for, options_of
+    from .training import Run
 
-    options = Options(**{k: v for k, v in given.items() if k in {f.name for f in fields(Options)}})
-    saved = None
+    options, saved = options_for(given), None
     if resume is not None:
         saved = load(Path(resume) if resume else Path(options.out) / options.name)
         options = options_of(saved.info)
         for name, value in given.items():
             setattr(options, name, value)
-    if options.width % options.heads:
+    if options.model == "gpt" and options.width % options.heads:
         raise click.BadParameter(f"--width {options.width} is not a multiple of --heads {options.heads}")
     run = Run(options, saved)
     if saved is None and run.log.exists():
@@ -110,10 +113,7 @@ def _interrupt() -> Iterator[threading.Event]:
 def _train(run: Run) -> None:
     o = run.options
     parameters = run.model.num_parameters()
-    click.echo(
-        f"{parameters:,} parameters, {len(run.train_tokens):,} characters to train on, "
-        f"{len(run.val_tokens):,} to validate, vocabulary {len(run.tokenizer)}, {run.step.threads} threads"
-    )
+    click.echo(f"{parameters:,} parameters, {run.task.describe()}, {run.step.threads} threads")
     click.echo(f"compiling ... steps {run.position + 1} to {o.steps}, run folder {run.folder}")
     with _interrupt() as asked, _progress(run) as show:
         for report in run.steps():
@@ -135,24 +135,25 @@ def _progress(run: Run) -> Iterator[Callable[[Report], None]]:
 
     console = Console()
 
+    per_second = f"{run.task.counts}/s"
+
     def line(report: Report) -> str:
-        return (
-            f"step {report.step:5d}  loss {report.loss:.4f}  validation {report.val_loss:.4f}  "
-            f"lr {report.lr:.2e}  {report.tokens_per_second:,.0f} tokens/s"
-        )
+        parts = [f"step {report.step:5d}", f"loss {report.loss:.4f}", f"validation {report.val_loss:.4f}"]
+        parts += [] if report.val_accuracy is None else [f"accuracy {report.val_accuracy:.2%}"]
+        return "  ".join([*parts, f"lr {report.lr:.2e}", f"{report.per_second:,.0f} {per_second}"])
 
     if not console.is_terminal:
         yield lambda report: click.echo(line(report)) if report.val_loss is not None else None
         return
     columns = (
         TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("loss {task.fields[loss]:.3f}"),
-        TextColumn("{task.fields[speed]:,.0f} tokens/s"), TimeRemainingColumn(), TextColumn("left"),
+        TextColumn("{task.fields[speed]:,.0f} " + per_second), TimeRemainingColumn(), TextColumn("left"),
     )  # fmt: skip
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("", total=run.options.steps, completed=run.position, loss=float("nan"), speed=0.0)
 
         def show(report: Report) -> None:
-            progress.update(task, completed=report.step, loss=report.loss, speed=report.tokens_per_second)
+            progress.update(task, completed=report.step, loss=report.loss, speed=report.per_second)
             if report.val_loss is not None:
                 progress.console.print(line(report), highlight=False)
 
@@ -175,22 +176,12 @@ def _draw(run: Run) -> str:
     losses = [r["loss"] for r in run.reports]
     axes.plot(steps, losses, color="#9db7d5", linewidth=0.6, label="training, each step")
     axes.plot(steps, smoothed(losses), color="#1f5a99", linewidth=1.6, label="training, smoothed")
-    read = [(r["step"], r["val_loss"]) for r in run.reports if r["val_loss"] is not None]
+    read = run.readings()
     axes.plot(*zip(*read, strict=True), color="#c2410c", marker="o", markersize=3.5, label="validation")
-    axes.set(xlabel="step", ylabel="loss (nats per character)", title=f"{run.options.name}: {run.options.data}")
+    axes.set(xlabel="step", ylabel=f"loss ({run.task.unit})", title=f"{run.options.name}: {run.options.data}")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     path = run.folder / "loss.png"
     figure.savefig(path, dpi=140)
     pyplot.close(figure)
     return f"validation loss {read[-1][1]:.4f}; wrote {path}, {run.log.name} and checkpoint.safetensors"
-
-
-def _sample(run: Run, length: int) -> None:
-    from .generate import generate
-
-    text = generate(run.step.forward, run.tokenizer, "\n", length, run.options.context, seed=run.options.seed)
-    click.echo("-" * 80)
-    click.echo(text.strip("\n"))
-    click.echo("-" * 80)
-    click.echo(f'more: gradtape generate {run.folder} --prompt "The " --tokens 500 --temperature 0.7')

@@ -5,66 +5,34 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..compiler import compile as compile_model
-from ..models import GPT, AdamW, clip_by_global_norm, schedule
-from ..models.data import Batches, CharTokenizer, load_text, split, windows
+from ..models import AdamW, clip_by_global_norm, schedule
 from ..tracer import cross_entropy, manual_seed
 from .checkpoints import Checkpoint, CheckpointError, differences, save
+from .options import Options
+from .tasks import build_model, task_for
 
-MODEL_OPTIONS = ("width", "depth", "heads", "context", "dropout", "bias", "vocab")
 # what may change when a run is resumed: the loop's length and its reports, but nothing that a loss depends on
-FREE = ("steps", "eval_every", "save_every", "threads", "name", "out")
-
-
-@dataclass
-class Options:
-    """Everything that decides a run; the same options and data give the same losses, bit for bit."""
-
-    data: str = "manual"
-    width: int = 128
-    depth: int = 4
-    heads: int = 4
-    context: int = 96
-    batch: int = 16
-    steps: int = 2500
-    lr: float = 2e-3
-    min_lr: float = 2e-4
-    warmup: int = 100
-    weight_decay: float = 0.1
-    clip: float = 1.0
-    dropout: float = 0.0
-    bias: bool = False
-    seed: int = 1337
-    threads: int = 0
-    eval_every: int = 250
-    save_every: int = 250
-    name: str = "gpt"
-    out: str = "runs"
+FREE = ("steps", "eval_every", "save_every", "patience", "threads", "name", "out")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What one step brought; `val_loss` where the validation text was read."""
+    """What one step brought; `per_second` counts targets, `val_...` stands where the held-out data was read."""
 
     step: int
     loss: float
     grad_norm: float
     lr: float
-    tokens_per_second: float
+    per_second: float
     val_loss: float | None = None
-
-
-def build_model(options: dict[str, Any]) -> Any:
-    return GPT(
-        options["vocab"], options["context"], options["width"], options["depth"], options["heads"],
-        dropout=options["dropout"], bias=options["bias"],
-    )  # fmt: skip
+    val_accuracy: float | None = None
 
 
 class Run:
@@ -73,15 +41,9 @@ class Run:
     def __init__(self, options: Options, resume: Checkpoint | None = None) -> None:
         self.options = options
         self.folder = Path(options.out) / options.name
-        text = load_text(options.data)
-        self.tokenizer = CharTokenizer(resume.info["vocabulary"]) if resume else CharTokenizer.of(text)
-        tokens = self.tokenizer.encode(text)
-        self.train_tokens, self.val_tokens = split(tokens, options.context)
-        self.batches = Batches(self.train_tokens, options.batch, options.context, options.seed)
-        self.config = {**asdict(options), "vocab": len(self.tokenizer)}
-        self.model_options = {k: self.config[k] for k in MODEL_OPTIONS}
+        self.task = task_for(options, resume.info if resume else None)
         manual_seed(options.seed)
-        self.model = build_model(self.model_options)
+        self.model = build_model(self.task.model)
         self.step = compile_model(
             self.model, loss=cross_entropy, optimizer=self._optimizer(), threads=options.threads or None
         )
@@ -103,8 +65,10 @@ class Run:
         return clip_by_global_norm(optimizer, o.clip) if o.clip else optimizer
 
     def _restore(self, saved: Checkpoint) -> None:
-        wanted = {k: v for k, v in self.config.items() if k not in FREE}
-        wrong = differences(saved.info["options"], wanted)
+        wanted = {**asdict(self.options), **self.task.model}
+        wrong = differences(
+            {**saved.info["options"], **saved.info["model"]}, {k: v for k, v in wanted.items() if k not in FREE}
+        )
         if wrong:
             raise CheckpointError("the run cannot be resumed with other options:\n  " + "\n  ".join(wrong))
         try:
@@ -122,44 +86,50 @@ class Run:
         """Steps taken, which is also the number of the next batch."""
         return self.step.step_count
 
-    def validation_loss(self) -> float:
-        """Mean loss over every token of the held-out text."""
-        total = count = 0.0
-        for x, y in windows(self.val_tokens, 4 * self.options.batch, self.options.context):
-            total += float(self.step.evaluate(x, y)) * y.size
-            count += y.size
-        return total / count
+    def readings(self) -> list[tuple[int, float]]:
+        """(step, validation loss) of every time that the held-out data was read."""
+        return [(r["step"], r["val_loss"]) for r in self.reports if r["val_loss"] is not None]
+
+    def converged(self) -> bool:
+        """Whether the last `patience` readings of the validation loss brought nothing better (0: never)."""
+        read = [loss for _, loss in self.readings()]
+        return bool(0 < self.options.patience < len(read)) and min(read) < min(read[-self.options.patience :])
 
     def steps(self) -> Iterator[Report]:
-        """Trains to the end, one report a step; the log is written along the way, the checkpoint as asked for."""
+        """Trains to the end, one report a step; the log is written along the way, the checkpoint as asked for. With
+        `patience`, the weights of the best reading are kept in best.safetensors."""
         o = self.options
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("a") as log:
-            while self.position < o.steps:
+            while self.position < o.steps and not self.converged():
                 started = time.perf_counter()
-                self.step(*self.batches[self.position])
-                speed = o.batch * o.context / (time.perf_counter() - started)
+                x, y = self.task.batch(self.position)
+                self.step(x, y)
+                speed = y.size / (time.perf_counter() - started)
                 last, n = self.step.last, self.position
                 assert last is not None
-                val = self.validation_loss() if n % o.eval_every == 0 or n == o.steps else None
-                report = Report(n, last.loss, last.grad_norm, last.lr, round(speed, 1), val)
+                found = self.task.validate(self.step) if n % o.eval_every == 0 or n == o.steps else {}
+                val = found.get("loss")
+                report = Report(n, last.loss, last.grad_norm, last.lr, round(speed, 1), val, found.get("accuracy"))
                 self.reports.append(asdict(report))
                 log.write(json.dumps(self.reports[-1]) + "\n")
-                if n % o.save_every == 0 or n == o.steps:
+                if o.patience and val is not None and val <= min(loss for _, loss in self.readings()):
+                    self.save("best.safetensors")
+                if n % o.save_every == 0 or n == o.steps or (val is not None and self.converged()):
                     log.flush()
                     self.save()
                 yield report
 
-    def save(self) -> Path:
+    def save(self, name: str = "checkpoint.safetensors") -> Path:
         """Writes the checkpoint; returns its path."""
-        path = self.folder / "checkpoint.safetensors"
+        path = self.folder / name
         info = {
             "step": self.position,
             "seed": self.options.seed,
             "position": self.position,
-            "vocabulary": self.tokenizer.characters,
-            "model": self.model_options,
-            "options": self.config,
+            "model": self.task.model,
+            "options": asdict(self.options),
+            **self.task.info,
         }
         optimizer = {k: np.asarray(v) for k, v in self.step.optimizer_state_dict().items()}
         weights = dict(self.model.state_dict())
@@ -173,11 +143,6 @@ def _line(text: str) -> dict[str, Any] | None:
         return json.loads(text)
     except ValueError:
         return None
-
-
-def options_of(info: dict[str, Any]) -> Options:
-    """The options that a checkpoint was trained with."""
-    return Options(**{f.name: info["options"][f.name] for f in fields(Options)})
 
 
 def smoothed(values: list[float], keep: float = 0.98) -> list[float]:

@@ -1,4 +1,4 @@
-"""Text as training data: corpora, a character tokenizer, and batches that are a pure function of seed and position."""
+"""Training data: corpora and digits, a character tokenizer, batches that are a pure function of seed and position."""
 
 from __future__ import annotations
 
@@ -83,6 +83,16 @@ def shakespeare() -> str:
     part.write_bytes(raw)
     part.replace(path)
     return raw.decode()
+
+
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """1,797 handwritten digits, as scikit-learn ships them: f32[1797, 8, 8] in 0 to 1, and their labels, i64[1797]."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError:
+        raise DataError("the digits come with scikit-learn: pip install 'gradtape[data]'") from None
+    found = load_digits()
+    return (found.images / 16).astype(np.float32), found.target.astype(np.int64)
 
 
 # characters -----------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ OUTSIDE = {
     "ir": {"numpy"},
     "tracer": {"numpy"},
     "passes": {"numpy"},
-    "models": {"numpy", "safetensors"},
+    "models": {"numpy", "safetensors", "sklearn"},
     "runtime": {"numpy", "scipy_openblas32"},
     "compiler": {"numpy", "safetensors"},
     "derivatives": {"numpy"},

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from gradtape.cli import main
 from gradtape.cli.checkpoints import CheckpointError, load, save
 from gradtape.cli.generate import choose, generate
+from gradtape.cli.tasks import moved_by
 from gradtape.models.data import CharTokenizer
 
 TINY = "--width 16 --depth 1 --heads 2 --context 16 --batch 4 --warmup 5 --threads 1 --no-plot --sample 0".split()
@@ -90,6 +91,37 @@ def test_ctrl_c_saves_and_says_so(corpus, tmp_path):
     assert f"after step {step};" in output
 
 
+def test_patience_ends_a_run_that_no_longer_learns(corpus, tmp_path):
+    """The rate is so high that nothing is learned: the second reading without a better one is the last."""
+    args = arguments(corpus, tmp_path, "--steps", 500, "--eval-every", 5, "--patience", 2, "--lr", 3, "--min-lr", 3)
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == 0, result.output
+    log = [json.loads(line) for line in (tmp_path / "gpt" / "log.jsonl").read_text().splitlines()]
+    read = [r["val_loss"] for r in log if r["val_loss"] is not None]
+    assert log[-1]["step"] < 500 and min(read[:-2]) < min(read[-2:]) and min(read[:-3]) >= min(read[:-2])
+    assert load(tmp_path / "gpt").info["step"] == log[-1]["step"]
+    best = load(tmp_path / "gpt" / "best.safetensors")
+    assert best.info["step"] == 5 * (1 + read.index(min(read)))
+
+
+def test_digits_are_learned_and_write_no_text(tmp_path):
+    pytest.importorskip("sklearn", reason="the digits come with scikit-learn, extra `data`")
+    args = "train --model mlp --steps 400 --eval-every 200 --width 64 --threads 1 --no-plot --sample 1 --out".split()
+    result = CliRunner().invoke(main, [*args, str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    assert "of 360 held-out images are read right" in result.output
+    log = [json.loads(line) for line in (tmp_path / "mlp" / "log.jsonl").read_text().splitlines()]
+    assert log[399]["val_accuracy"] > 0.85 and log[399]["val_loss"] < log[199]["val_loss"]
+    result = CliRunner().invoke(main, ["generate", str(tmp_path / "mlp")])
+    assert result.exit_code == 1 and "holds a model that writes no text: mlp" in result.output
+
+
+def test_images_are_moved():
+    images = np.arange(9.0).reshape(1, 3, 3)
+    np.testing.assert_array_equal(moved_by(images, np.array([[1, 0]]))[0], [[0, 0, 0], [0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(moved_by(images, np.array([[0, -1]]))[0], [[1, 2, 0], [4, 5, 0], [7, 8, 0]])
+
+
 def test_resuming_with_other_options_names_them_all(corpus, tmp_path, finished):
     args = ["train", "--resume", str(finished), "--width", "32", "--lr", "0.5", "--no-plot", "--sample", "0"]
     result = CliRunner().invoke(main, args)
@@ -117,12 +149,14 @@ def test_top_k_draws_from_the_likeliest_only():
 def test_a_long_prompt_is_cut_to_the_context():
     seen = []
 
-    def forward(ids):
-        seen.append(ids.shape[1])
-        return np.zeros((1, ids.shape[1], 2))
+    def forward(ids):  # likes the character that the last one is not
+        seen.append(ids[0].copy())
+        return np.eye(2)[None, 1 - ids[0]]
 
-    text = generate(forward, CharTokenizer("ab"), "a" * 10, 3, context=4)
-    assert len(text) == 13 and seen == [4, 4, 4]
+    text = generate(forward, CharTokenizer("ab"), "ab" * 5, 3, context=4, temperature=0)
+    assert text == "ab" * 5 + "aba" and [s.tolist() for s in seen] == [[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]]
+    assert generate(forward, CharTokenizer("ab"), "b", 2, context=4, temperature=0) == "bab"
+    assert [s.tolist()[:2] for s in seen[3:]] == [[1, 0], [1, 0]]  # shorter ones stand at the start
 
 
 @pytest.mark.parametrize(
@@ -134,6 +168,11 @@ def test_a_long_prompt_is_cut_to_the_context():
         (["train", "--batch", "0"], "--batch"),
         (["train", "--dropout", "1"], "--dropout"),
         (["train", "--resume", "nowhere"], "no checkpoint at nowhere"),
+        (
+            ["train", "--model", "mlp", "--heads", "2", "--context", "8"],
+            "--model mlp has no use for --heads, --context",
+        ),
+        (["train", "--model", "mlp", "--data", "manual"], "--model mlp reads --data digits, not manual"),
     ],
 )
 def test_mistakes_get_a_message(arguments, message, tmp_path, monkeypatch):
@@ -217,7 +256,7 @@ def test_what_a_trained_model_writes_is_nearer_to_the_corpus(corpus, tmp_path):
     result = CliRunner().invoke(main, arguments(corpus, tmp_path, "--steps", 400, "--lr", 0.01, "--eval-every", 400))
     assert result.exit_code == 0, result.output
     from gradtape import compile, manual_seed
-    from gradtape.cli.training import build_model
+    from gradtape.cli.tasks import build_model
 
     saved, text = load(tmp_path / "gpt"), corpus.read_text()
     tokenizer = CharTokenizer(saved.info["vocabulary"])
