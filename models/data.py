@@ -91,8 +91,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
         from sklearn.datasets import load_digits
     except ImportError:
         raise DataError("the digits come with scikit-learn: pip install 'gradtape[data]'") from None
-    found = load_digits()
-    return (found.images / 16).astype(np.float32), found.target.astype(np.int64)
+    pixels, labels = load_digits(return_X_y=True)
+    return (np.asarray(pixels) / 16).astype(np.float32).reshape(-1, 8, 8), np.asarray(labels).astype(np.int64)
 
 
 # characters -----------------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_digits_are_learned_and_write_no_text(tmp_path):
     log = [json.loads(line) for line in (tmp_path / "mlp" / "log.jsonl").read_text().splitlines()]
     assert log[399]["val_accuracy"] > 0.85 and log[399]["val_loss"] < log[199]["val_loss"]
     result = CliRunner().invoke(main, ["generate", str(tmp_path / "mlp")])
-    assert result.exit_code == 1 and "holds a model that writes no text: mlp" in result.output
+    assert result.exit_code == 1 and "holds a model of kind mlp, which writes no text" in result.output
 
 
 def test_images_are_moved():
