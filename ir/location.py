@@ -9,8 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
+from types import FrameType
 
 _PACKAGE = str(Path(__file__).parent.parent)  # not resolved: frames name files as they were imported
 _INTERNAL = tuple(f"{_PACKAGE}/{name}" for name in ("ir/", "tracer/", "passes/", "runtime/", "compiler.py", "cli.py"))
@@ -18,12 +20,14 @@ _INTERNAL = tuple(f"{_PACKAGE}/{name}" for name in ("ir/", "tracer/", "passes/",
 
 @dataclass(frozen=True)
 class Location:
-    """`scope` is the path of the module that ran (`blocks.2.attn`); `of` the forward value whose gradient this is."""
+    """`scope` is the path of the module that ran (`blocks.2.attn`); `of` the forward value whose gradient this is;
+    `column` where the expression begins, from 1 (0: not known)."""
 
     file: str
     line: int
     scope: str = ""
     of: str = ""
+    column: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         text = f"{Path(self.file).name}:{self.line}"
@@ -48,9 +52,15 @@ def user_location() -> Location | None:
     frame = sys._getframe(1)
     while frame is not None:
         if is_user_file(frame.f_code.co_filename) and not _numpy_frame(frame.f_code.co_filename):
-            return Location(frame.f_code.co_filename, frame.f_lineno, current_scope())
+            return Location(frame.f_code.co_filename, frame.f_lineno, current_scope(), column=_column(frame))
         frame = frame.f_back  # type: ignore[assignment]
     return None
+
+
+def _column(frame: FrameType) -> int:
+    """Where the expression that `frame` is at begins, from 1; 0 where the code does not say."""
+    place = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), None)
+    return 0 if place is None or place[2] is None or place[0] != frame.f_lineno else place[2] + 1
 
 
 def _numpy_frame(filename: str) -> bool:

@@ -89,7 +89,8 @@ class TraceBuilder(Builder):
             if isinstance(operand, Literal) and nodes:  # promotion may have made it a float
                 operand = nodes[-1].inputs[next(i for i, o in enumerate(operands) if o is operand)]
             user = next((n.output for n in nodes if operand in n.inputs), None)
-            self.trace.ledger.reentries.append(Reentry(tag.origins, *self.trace.ledger.spot(), operand, user, how))
+            spot = self.trace.ledger.spot()
+            self.trace.ledger.reentries.append(Reentry(tag.origins, operand=operand, user=user, how=how, **spot))
 
 
 class NoGradBlock:
@@ -277,7 +278,7 @@ class Trace:
         """`gt.tensor(array)` in the traced program."""
         tensor = self.builder.wrap(self.builder.operand(array))
         self.builder.flush()
-        self.ledger.leaves.append(Leaf(*self.ledger.spot(), tensor._value, requires_grad))
+        self.ledger.leaves.append(Leaf(operand=tensor._value, requires_grad=requires_grad, **self.ledger.spot()))
         return tensor
 
     def parameter_data(self, stored: Parameter | Buffer) -> EscapedArray:
@@ -289,13 +290,13 @@ class Trace:
 
             def written(array: np.ndarray) -> None:
                 if np.may_share_memory(array, stored.array):
-                    self.ledger.writes.append(Write(name, *self.ledger.spot()))
+                    self.ledger.writes.append(Write(name, **self.ledger.spot()))
 
             tag.written = written
         return escaped(stored.array, tag)
 
     def attribute_stored(self, module: Module, name: str) -> None:
-        self.ledger.stores.append(Store(self.paths.get(id(module), ""), name, *self.ledger.spot()))
+        self.ledger.stores.append(Store(self.paths.get(id(module), ""), name, **self.ledger.spot()))
 
     def leaked(self, tensors: Sequence[Ref]) -> LeakedTensor:
         """The error for a Tensor of an ended trace: where it was made, and where it is used."""

@@ -20,79 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.graph import Operand, Value
+from ..ir.crossings import Escape, Leaf, Reentry, Store, Write
+from ..ir.graph import Value
 from ..ir.location import Location, is_user_file
 
 MATCHED = 256  # elements of a constant that are compared with escaped values
 REMEMBERED = 65536  # elements of one escaped array that are kept for that comparison
-
-
-@dataclass(frozen=True)
-class Escape:
-    """A value that left the traced program.
-
-    kind: bool float int index item data numpy asarray tolist format setitem out; `detail` names the NumPy
-    function or the buffer that was written; `result` is the Python number that came out, where it is one (for
-    `bool`: the branch that was taken).
-    """
-
-    kind: str
-    file: str
-    line: int
-    scope: str
-    value: Value
-    detail: str = ""
-    result: Any = None
-
-
-@dataclass(frozen=True)
-class Reentry:
-    """A constant of the program that comes from values that had left it: the graph break is at this line.
-
-    `operand` is the constant (a Value) or Literal; `user` the first node result computed from it, None where
-    it is returned as it is. how: `tag` (carried along), `memory` (shares memory), `value` (equal numbers).
-    """
-
-    origins: tuple[Escape, ...]
-    file: str
-    line: int
-    scope: str
-    operand: Operand
-    user: Value | None
-    how: str
-
-
-@dataclass(frozen=True)
-class Leaf:
-    """`gt.tensor(...)` inside a traced program: a constant; `requires_grad` on it is an error of the
-    model."""
-
-    file: str
-    line: int
-    scope: str
-    operand: Operand
-    requires_grad: bool
-
-
-@dataclass(frozen=True)
-class Store:
-    """`module.name = <traced value>`: the value is not there when the compiled program runs."""
-
-    module: str
-    name: str
-    file: str
-    line: int
-    scope: str
-
-
-@dataclass(frozen=True)
-class Write:
-    """`parameter.data[...] = ` while tracing: it happens once, not in every step."""
-
-    parameter: str
-    file: str
-    line: int
-    scope: str
 
 
 class Tag:
@@ -131,13 +64,13 @@ class Ledger:
     _memory: list[tuple[np.ndarray, Tag]] = field(default_factory=list, repr=False)
     _numbers: list[tuple[np.ndarray, Tag]] = field(default_factory=list, repr=False)
 
-    def spot(self) -> tuple[str, int, str]:
-        """file, line and scope of the user's code that is running; an empty file where there is none."""
-        where = self.where()
-        return (where.file, where.line, where.scope) if where else ("", 0, "")
+    def spot(self) -> dict[str, Any]:
+        """file, line, scope and column of the user's code that is running; an empty file where there is none."""
+        where = self.where() or Location("", 0)
+        return {"file": where.file, "line": where.line, "scope": where.scope, "column": where.column}
 
     def record(self, kind: str, value: Value, detail: str = "", result: Any = None) -> Escape:
-        escape = Escape(kind, *self.spot(), value, detail, result)
+        escape = Escape(kind, value=value, detail=detail, result=result, **self.spot())
         self.escapes.append(escape)
         return escape
 

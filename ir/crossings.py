@@ -1,0 +1,82 @@
+"""What crossed the boundary between a traced program and Python: plain records, which the tracer's ledger keeps
+(`tracer/ledger.py`) and the lint reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .graph import Operand, Value
+
+
+@dataclass(frozen=True)
+class Escape:
+    """A value that left the traced program.
+
+    kind: bool float int index item data numpy asarray tolist format setitem out; `detail` names the NumPy
+    function or the buffer that was written; `result` is the Python number that came out, where it is one (for
+    `bool`: the branch that was taken).
+    """
+
+    kind: str
+    file: str
+    line: int
+    scope: str
+    value: Value
+    detail: str = ""
+    result: Any = None
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Reentry:
+    """A constant of the program that comes from values that had left it: the graph break is at this line.
+
+    `operand` is the constant (a Value) or Literal; `user` the first node result computed from it, None where
+    it is returned as it is. how: `tag` (carried along), `memory` (shares memory), `value` (equal numbers).
+    """
+
+    origins: tuple[Escape, ...]
+    file: str
+    line: int
+    scope: str
+    operand: Operand
+    user: Value | None
+    how: str
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """`gt.tensor(...)` inside a traced program: a constant; `requires_grad` on it is an error of the
+    model."""
+
+    file: str
+    line: int
+    scope: str
+    operand: Operand
+    requires_grad: bool
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Store:
+    """`module.name = <traced value>`: the value is not there when the compiled program runs."""
+
+    module: str
+    name: str
+    file: str
+    line: int
+    scope: str
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Write:
+    """`parameter.data[...] = ` while tracing: it happens once, not in every step."""
+
+    parameter: str
+    file: str
+    line: int
+    scope: str
+    column: int = field(default=0, compare=False)
