@@ -14,13 +14,17 @@ from .compiler import (
     Compiled,
     GradientError,
     IndexOutOfRange,
+    LintError,
+    LintWarning,
     NotFinite,
     compile,
     objective,
 )
 from .derivatives import grad, value_and_grad
 from .ir.dims import Dim
+from .linting import lint
 from .models import SGD, Adam, AdamW, Lion, Optimizer, clip_by_global_norm, from_function, init, nn, schedule
+from .passes.lint import Report
 
 # isort: off
 # fmt: off

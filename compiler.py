@@ -9,20 +9,23 @@ symbolic; from then on one program serves them all.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from .entries import entry_function, graph_name, input_names, objective, only_output
 from .ir.build import TypeRuleViolation
 from .ir.dims import Dim, bind_shape
 from .ir.graph import Graph
 from .ir.replay import first_not_finite
 from .ir.tape import Tape
 from .ir.types import DTYPES, TensorType, dtype_name
+from .linting import GradientError, LintError, LintWarning, judge, lint
 from .models.optim import as_optimizer
 from .passes.autodiff import differentiate
+from .passes.lint import Report
 from .passes.lower import lower
 from .passes.optimize import Update, apply_updates, state_name
 from .passes.rewrite import expand
@@ -33,10 +36,6 @@ from .tracer.module import Module, Parameter
 from .tracer.trace import Spec, Traced, spec, trace
 
 STAGES = ("traced", "differentiated", "fused", "tape")
-
-
-class GradientError(ValueError):
-    """Parameters that no gradient can reach, all of them at once."""
 
 
 class Last(NamedTuple):
@@ -72,6 +71,7 @@ class _Variant:
     scalars: tuple[
         tuple[str, np.dtype, int | None], ...
     ]  # what a step tells the optimizer: the rate of a group, or step
+    report: Report | None = None
 
     def fits(self, arrays: Sequence[np.ndarray]) -> bool:
         dims: dict[str, int] = {}
@@ -90,13 +90,6 @@ class _Family:
 
     variants: list[_Variant] = field(default_factory=list)
     shapes: list[tuple[tuple[int, ...], ...]] = field(default_factory=list)
-
-
-class objective:  # noqa: N801  (used like a function: loss=gt.objective(f))
-    """Marks a loss that takes the model itself: `f(model, *batch) -> scalar`, for several inputs, masks, a VAE."""
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self.function = function
 
 
 class Compiled:
@@ -142,9 +135,9 @@ class Compiled:
         assert self.model is not None
         self._parameters = self.model.named_parameters()  # walking the model in every step would cost 0.1 ms
         for name, holder in (*self._parameters, *self.model.named_buffers()):
-            array = aligned_array(holder.data.shape, holder.data.dtype)
-            holder._bind(array)
-            self._store[name] = array
+            if not holder.is_bound:  # else another Compiled has moved it: the store is the model's, and shared
+                holder._bind(aligned_array(holder.array.shape, holder.array.dtype))
+            self._store[name] = holder.array
 
     # calls ----------------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any) -> Any:
@@ -251,41 +244,27 @@ class Compiled:
             return ()
         return tuple(name for name, p in self._parameters if p.requires_grad)
 
-    def _entry(self, entry: str) -> Callable[..., Any]:
-        """The Python that an entry traces."""
-        target, loss = self.target, self.loss
-        if entry == "forward":
-            return target
-        if isinstance(loss, objective):
-            return lambda *batch: loss.function(target, *batch)
-        if loss is None:
-            return target
-
-        def run(*batch: Any) -> Any:
-            if len(batch) < 2:
-                raise TypeError(f"a call takes (*inputs, target); got {len(batch)} argument")
-            return loss(target(*batch[:-1]), batch[-1])
-
-        return run
-
     def _build(self, entry: str, train: bool, arrays: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> _Variant:
-        names = _input_names(self.target, self.loss, entry, len(arrays))
+        names = input_names(self.target, self.loss, entry, len(arrays))
         axes = {names[arg]: {a: d for (g, a), d in dims.items() if g == arg} for arg, _ in dims}
         traced = trace(
-            self._entry(entry),
+            entry_function(self.target, self.loss, entry),
             *arrays,
             module=self.model,
-            name=_graph_name(self.target),
+            name=graph_name(self.target),
             train=train,
             names=names,
             dims=axes,
         )
         graph = traced.graph
         if entry != "forward":
-            graph = graph.replace(outputs=(("loss", _only_output(graph)),))
+            graph = graph.replace(outputs=(("loss", only_output(graph)),))
         stages: dict[str, Graph | Tape] = {"traced": graph}
         checks: tuple[str, ...] = ()
+        report: Report | None = None
         if entry in ("step", "value_and_grad"):
+            optimizer = self.optimizer if entry == "step" else None
+            report = judge(traced, graph, self.model, optimizer, self.lint_level)
             graph = self._differentiate(graph)
         stages["differentiated"] = graph
         if entry == "step":
@@ -298,24 +277,14 @@ class Compiled:
         program = Program(tape, compile_tape(tape), self._store, self.threads, self._arena)
         inputs = traced.arguments.names
         return _Variant(
-            traced, stages, program, inputs, tuple(traced.graph.input(n).type for n in inputs), _scalars(tape)
+            traced, stages, program, inputs, tuple(traced.graph.input(n).type for n in inputs), _scalars(tape), report
         )
 
     def _differentiate(self, graph: Graph) -> Graph:
         trainable = self._trainable()
         if not trainable:
             raise GradientError("the model has no trainable parameters: nothing to differentiate")
-        graph = differentiate(graph, "loss", trainable)
-        reached = {name.removeprefix("grad:") for name, _ in graph.outputs if name.startswith("grad:")}
-        dead = [name for name in trainable if name not in reached]
-        if dead and self.lint_level == "error":
-            listed = ", ".join(dead[:8]) + (f" (+{len(dead) - 8})" if len(dead) > 8 else "")
-            raise GradientError(
-                f"no gradient reaches {len(dead)} of {len(trainable)} parameters: {listed}\n"
-                "  because  no differentiable path leads from them to the loss\n"
-                "  write    gt.freeze(module) where that is meant, or compile(..., lint='off')"
-            )
-        return graph
+        return differentiate(graph, "loss", trainable)
 
     # the optimizer --------------------------------------------------------------------------------------------------
     def _optimize(self, graph: Graph) -> Graph:
@@ -435,6 +404,19 @@ class Compiled:
             raise RuntimeError("nothing is traced yet: call it once, or give example arrays or specs to compile()")
         return self._latest.stages[stage]
 
+    def lint(self, *example: Any) -> Report:
+        """What keeps parameters from learning. Without arguments the verdict that compiling gave (layers S, K, T); with
+        the arrays of a call all layers, as `gt.lint`."""
+        if example:
+            return lint(self, *example)
+        self.graph()  # says what to do where nothing is traced yet
+        assert self._latest is not None
+        if self._latest.report is None:
+            raise RuntimeError(
+                "this program was not linted: it has no gradient, or lint='off'; give lint() the arrays of a call"
+            )
+        return self._latest.report
+
     def memory(self) -> Memory:
         """The memory of the latest program, in bytes; prints as a short table."""
         self.graph()  # says what to do where nothing is traced yet
@@ -461,7 +443,8 @@ def compile(
     examples      arrays, or `gt.spec(("B", 64), "i64")`: trace now instead of at the first call
     loss          `loss(model(*inputs), target)` -> float scalar, or `gt.objective(f)` with `f(model, *batch)`
     optimizer     gt.AdamW(lr=1e-3), ... or a function `(param, grad, state, scalars) -> (new_param, new_state)`
-    lint          "error": parameters that no gradient reaches are an error; "warn", "off"
+    lint          "error": a model in which a parameter cannot learn is refused with a LintError, and what may be meant
+                  is a LintWarning; "warn": both are warnings; "off"
     threads       default: all CPUs of the process
     cache         kept for tapes on disk
 
@@ -498,15 +481,6 @@ def _scalars(tape: Tape) -> tuple[tuple[str, np.dtype, int | None], ...]:
     return tuple(out)
 
 
-def _only_output(graph: Graph) -> Any:
-    """The loss of a program: its one output, a float scalar."""
-    found = [v for _, v in graph.outputs]
-    if len(found) != 1 or found[0].type.shape != () or not found[0].type.is_float:
-        listed = ", ".join(str(v.type) for v in found) or "nothing"
-        raise TypeError(f"the loss is one float scalar, got {listed}; write loss.mean()")
-    return found[0]
-
-
 def _symbolic_axes(shapes: Sequence[tuple[tuple[int, ...], ...]]) -> dict[tuple[int, int], Dim]:
     """(argument, axis) -> Dim for axes whose size has differed between calls; sizes that always agreed share one."""
     columns: dict[tuple[int, int], tuple[int, ...]] = {}
@@ -524,35 +498,13 @@ def _symbolic_axes(shapes: Sequence[tuple[tuple[int, ...], ...]]) -> dict[tuple[
     return out
 
 
-def _input_names(target: Any, loss: Any, entry: str, count: int) -> list[str]:
-    import inspect
-
-    function = target.forward if isinstance(target, Module) else target
-    if isinstance(loss, objective) and entry != "forward":
-        function = loss.function
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        parameters = []
-    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if isinstance(loss, objective) and entry != "forward":
-        names = names[1:]
-    elif loss is not None and entry != "forward":
-        names = names[: count - 1] + ["target"]
-    names = [n if names.index(n) == i else f"{n}{i}" for i, n in enumerate(names)]
-    return names[:count] if len(names) >= count else names + [f"arg{i}" for i in range(len(names), count)]
-
-
-def _graph_name(target: Any) -> str:
-    name = type(target).__name__ if isinstance(target, Module) else getattr(target, "__name__", "fn")
-    return name.strip("<>").lower()
-
-
 __all__ = [
     "Compiled",
     "GradientError",
     "IndexOutOfRange",
     "Last",
+    "LintError",
+    "LintWarning",
     "NotFinite",
     "compile",
     "objective",

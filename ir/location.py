@@ -15,7 +15,8 @@ from pathlib import Path
 from types import FrameType
 
 _PACKAGE = str(Path(__file__).parent.parent)  # not resolved: frames name files as they were imported
-_INTERNAL = tuple(f"{_PACKAGE}/{name}" for name in ("ir/", "tracer/", "passes/", "runtime/", "compiler.py", "cli.py"))
+_OWN = "ir/ tracer/ passes/ runtime/ evidence/ cli/ compiler.py derivatives.py entries.py linting.py".split()
+_INTERNAL = tuple(f"{_PACKAGE}/{name}" for name in _OWN)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,21 @@ def test_a_step_learns_and_the_users_model_is_what_learns(trained):
     assert step.last.loss == losses[-1] and step.last.lr == 0.05 and step.step_count == 30
 
 
+def test_two_programs_of_one_model_share_its_store():
+    rng = np.random.default_rng(0)
+    model = gt.models.MLP(3, 4, 2)
+    step = gt.compile(model, loss=gt.mse_loss, optimizer=gt.SGD(lr=0.1), threads=1)
+    x, y = rng.standard_normal((5, 3)).astype(np.float32), rng.standard_normal((5, 2)).astype(np.float32)
+    step(x, y)
+    other = gt.compile(model, threads=1)
+    before = other.forward(x)
+    np.testing.assert_array_equal(before, step.forward(x))
+    step(x, y)
+    assert not np.array_equal(other.forward(x), before)
+    np.testing.assert_array_equal(other.forward(x), step.forward(x))
+    np.testing.assert_allclose(model(x), step.forward(x), rtol=1e-5)
+
+
 def test_a_buffer_is_updated_by_training_only(trained):
     model, step, _ = trained
     before = model.seen.array.copy()
@@ -239,14 +254,30 @@ def test_nan_names_the_step_and_the_op_and_nothing_moves():
     assert np.isfinite(step(good, good))
 
 
-def test_parameters_that_nothing_reaches_are_listed_at_once():
+def test_what_cannot_learn_is_refused_with_every_line():
     class Dead(Net):
         def __init__(self):
             super().__init__()
             self.extra = gt.nn.Linear(2, 2)
+            self.gate = gt.nn.Linear(3, 4)
+
+        def forward(self, x):
+            return super().forward(x) + np.rint(self.gate(x))
 
     step = gt.compile(Dead(), loss=gt.cross_entropy, optimizer=gt.SGD(lr=0.1))
-    fails(gt.GradientError, "no gradient reaches 2 of 4 parameters: extra.weight, extra.bias", lambda: step(*data()))
+    with pytest.raises(gt.LintError) as caught:
+        step(*data())
+    (error,) = caught.value.report.errors
+    assert (error.code, error.parameters) == ("GT-C07", ("gate.weight", "gate.bias"))
+    assert "np.rint(self.gate(x))" in str(caught.value) and "extra.weight, extra.bias" in str(caught.value)
+    warned = gt.compile(Dead(), loss=gt.cross_entropy, optimizer=gt.SGD(lr=0.1), lint="warn")
+    with pytest.warns(gt.LintWarning, match="2/6 parameters learn; 1 error, 1 warning"):
+        assert np.isfinite(warned(*data()))
+    assert [f.code for f in warned.lint().findings] == ["GT-C07", "GT-D04"]
+    silent = gt.compile(Dead(), loss=gt.cross_entropy, optimizer=gt.SGD(lr=0.1), lint="off")
+    assert np.isfinite(silent(*data()))
+    with pytest.raises(RuntimeError, match="was not linted"):
+        silent.lint()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
 
     _array: np.ndarray
     created: Location | None
+    is_bound: bool = False  # whether the memory is that of a store
 
     def __init__(self, array: Any) -> None:
         kind = type(self).__name__
@@ -43,7 +44,7 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
     def _bind(self, array: np.ndarray) -> None:
         """Makes `array` (a view of a store) the memory of this value, which moves there."""
         array[...] = self._array
-        self._array = array
+        self._array, self.is_bound = array, True
 
     @property
     def array(self) -> np.ndarray:
@@ -128,7 +129,7 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
         other: Any = object.__new__(type(self))
         memo[id(self)] = other
         vars(other).update(vars(self))
-        other._array = self._array.copy()
+        other._array, other.is_bound = self._array.copy(), False
         return other
 
 

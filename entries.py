@@ -1,0 +1,67 @@
+"""What a program is traced from: a model or function, with its loss, seen from one of its entries.
+
+An entry is `step`, `value_and_grad` or `evaluate` (the loss of `(*inputs, target)`), or `forward` (the output).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from .ir.graph import Graph, Operand
+from .tracer.module import Module
+
+
+class objective:  # noqa: N801  (used like a function: loss=gt.objective(f))
+    """Marks a loss that takes the model itself: `f(model, *batch) -> scalar`, for several inputs, masks, a VAE."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+
+def entry_function(target: Any, loss: Any, entry: str) -> Callable[..., Any]:
+    """The Python that an entry traces."""
+    if entry == "forward" or loss is None:
+        return target
+    if isinstance(loss, objective):
+        return lambda *batch: loss.function(target, *batch)
+
+    def run(*batch: Any) -> Any:
+        if len(batch) < 2:
+            raise TypeError(f"a call takes (*inputs, target); got {len(batch)} argument")
+        return loss(target(*batch[:-1]), batch[-1])
+
+    return run
+
+
+def input_names(target: Any, loss: Any, entry: str, count: int) -> list[str]:
+    """A name for each of `count` arguments of an entry: those of the user's own parameters."""
+    function = target.forward if isinstance(target, Module) else target
+    if isinstance(loss, objective) and entry != "forward":
+        function = loss.function
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        parameters = []
+    names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if isinstance(loss, objective) and entry != "forward":
+        names = names[1:]
+    elif loss is not None and entry != "forward":
+        names = names[: count - 1] + ["target"]
+    names = [n if names.index(n) == i else f"{n}{i}" for i, n in enumerate(names)]
+    return names[:count] if len(names) >= count else names + [f"arg{i}" for i in range(len(names), count)]
+
+
+def graph_name(target: Any) -> str:
+    name = type(target).__name__ if isinstance(target, Module) else getattr(target, "__name__", "fn")
+    return name.strip("<>").lower()
+
+
+def only_output(graph: Graph) -> Operand:
+    """The loss of a program: its one output, a float scalar."""
+    found = [v for _, v in graph.outputs]
+    if len(found) != 1 or found[0].type.shape != () or not found[0].type.is_float:
+        listed = ", ".join(str(v.type) for v in found) or "nothing"
+        raise TypeError(f"the loss is one float scalar, got {listed}; write loss.mean()")
+    return found[0]

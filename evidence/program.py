@@ -1,0 +1,58 @@
+"""What one trace tells: the graph, the model's parameters, the optimizer's groups, and what crossed the boundary."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..ir.graph import Graph, Operand
+from ..models.optim import Optimizer
+from ..passes.lint.evidence import Crossings, Evidence, Group, Param
+from ..tracer.module import Module, Parameter
+from ..tracer.trace import Traced
+
+RATES_AT = (1, 2, 3, 10, 100, 1000, 10000)  # the steps whose learning rates the rules see
+
+
+def evidence_of(
+    traced: Traced,
+    graph: Graph,
+    loss: Operand | None,
+    model: Module | None = None,
+    optimizer: Optimizer | None = None,
+) -> Evidence:
+    """The evidence of a program as it was traced: what the layers S, K and T need. `graph` is the traced graph with
+    its outputs as the program has them, `loss` its scalar, None where it has none."""
+    named = dict(model.named_parameters()) if model is not None else {}
+    aliases = model.aliases() if model is not None else {}
+    params = [_param(path, p, True, aliases.get(path, []), optimizer) for path, p in named.items()]
+    params += [_param(path, p, model is None, [], optimizer) for path, p in traced.captured.items()]
+    ledger = traced.ledger
+    crossings = Crossings(
+        ledger.escapes, ledger.reentries, ledger.leaves, ledger.stores, ledger.writes, ledger.cuts
+    )  # fmt: skip
+    buffers = {path: np.asarray(b.array) for path, b in traced.buffers.items()}
+    known = {id(p) for p in (*named.values(), *traced.captured.values())}
+    groups = None if optimizer is None else [_group(optimizer, i, known) for i in range(len(optimizer.groups))]
+    return Evidence(graph, params, loss, buffers, crossings, groups)
+
+
+def _param(path: str, p: Parameter, registered: bool, aliases: list[str], optimizer: Optimizer | None) -> Param:
+    others = tuple(a for a in aliases if a != path)
+    return Param(path, p.array, p.requires_grad, registered, _group_of(p, optimizer), others, p.created)
+
+
+def _group_of(p: Parameter, optimizer: Optimizer | None) -> int | None:
+    if optimizer is None:
+        return None
+    held = (members is None or any(p is m for m in members) for members, _ in optimizer.groups)
+    return next((i for i, holds in enumerate(held) if holds), None)
+
+
+def _group(optimizer: Optimizer, index: int, known: set[int]) -> Group:
+    members, options = optimizer.groups[index]
+    strangers = tuple(m.shape for m in members or () if id(m) not in known)
+    plain: dict[str, Any] = {k: v for k, v in options.items() if k != "lr"}
+    rates = tuple(optimizer.learning_rate(step, index) for step in RATES_AT) if "lr" in options else ()
+    return Group(len(members) if members is not None else len(known), strangers, plain, rates)

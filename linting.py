@@ -1,0 +1,91 @@
+"""gt.lint: gathers evidence about a model, applies the rules, and reports."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+from .entries import entry_function, graph_name, input_names, only_output
+from .evidence import evidence_of
+from .ir.graph import Graph, Operand
+from .models.optim import Optimizer, as_optimizer
+from .passes.lint import LAYERS, Evidence, Report, make_report, run_rules
+from .tracer.module import Module
+from .tracer.trace import Traced, trace
+
+CHEAP = ("S", "K", "T")  # what compile applies: it has traced anyhow
+
+
+class GradientError(ValueError):
+    """There is no gradient where one is asked for."""
+
+
+class LintError(GradientError):
+    """A model in which some parameter cannot learn as it should. `report` holds every finding."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        super().__init__(f"this model cannot learn as it should\n{report}")
+
+
+class LintWarning(UserWarning):
+    """What keeps a parameter from learning, perhaps on purpose; with `compile(..., lint="warn")` also the errors."""
+
+
+def lint(
+    model_or_fn: Any, *example: Any, loss: Any = None, optimizer: Any = None, layers: Sequence[str] = LAYERS
+) -> Report:
+    """Looks for everything that keeps a model from learning, and names the lines.
+
+    model_or_fn   a Module, a function of arrays, or what `gt.compile` has returned (its model, loss and optimizer)
+    example       the arrays of one call: `(*inputs, target)` with a loss, otherwise the inputs
+    loss          as for `gt.compile`; without one the outputs are taken for it
+    optimizer     as for `gt.compile`: then what it leaves out is told too
+    layers        which kinds of evidence: "S" graph, "K" shapes and ranges, "T" what left the graph, "D" traces
+                  compared with each other, "G" gradients measured and compared with finite differences
+    """
+    unknown = [layer for layer in layers if layer not in LAYERS]
+    if unknown:
+        raise ValueError(f"layers are {', '.join(LAYERS)}, not {', '.join(unknown)}")
+    if hasattr(model_or_fn, "step_count") and hasattr(model_or_fn, "target"):  # a Compiled
+        compiled, model_or_fn = model_or_fn, model_or_fn.target
+        loss, optimizer = loss or compiled.loss, optimizer or compiled.optimizer
+    model = model_or_fn if isinstance(model_or_fn, Module) else None
+    chosen = None if optimizer is None else as_optimizer(optimizer)
+    entry = "forward" if loss is None else "step"
+    traced = trace(
+        entry_function(model_or_fn, loss, entry),
+        *example,
+        module=model,
+        name=graph_name(model_or_fn),
+        train=True,
+        names=input_names(model_or_fn, loss, entry, len(example)),
+    )
+    graph, root = program_of(traced, entry)
+    return report_on(evidence_of(traced, graph, root, model, chosen), layers)
+
+
+def program_of(traced: Traced, entry: str) -> tuple[Graph, Operand | None]:
+    """The traced graph with the outputs of the entry, and its loss."""
+    if entry == "forward":
+        return traced.graph, None
+    loss = only_output(traced.graph)
+    return traced.graph.replace(outputs=(("loss", loss),)), loss
+
+
+def report_on(evidence: Evidence, layers: Sequence[str] = CHEAP) -> Report:
+    """The report of these layers."""
+    return make_report(evidence, run_rules(evidence, layers), layers)
+
+
+def judge(traced: Traced, graph: Graph, model: Module | None, optimizer: Optimizer | None, level: str) -> Report | None:
+    """What compile makes of a program with a loss: refuses it, warns, or says nothing, as `level` has it."""
+    if level == "off":
+        return None
+    report = report_on(evidence_of(traced, graph, graph.output("loss"), model, optimizer))
+    if report.errors and level == "error":
+        raise LintError(report)
+    if any(f.severity != "info" for f in report.findings):
+        warnings.warn(str(report), LintWarning, stacklevel=6)
+    return report

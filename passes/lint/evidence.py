@@ -1,0 +1,155 @@
+"""What a rule may look at. It is gathered elsewhere (`linting.py` at the root): no rule traces or runs anything."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ...ir.crossings import Escape, Leaf, Reentry, Store, Write
+from ...ir.graph import Graph, Operand, Value
+from ...ir.location import Location
+from .finding import Finding
+from .flow import Flow
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter of the model. `group` is the optimizer's group that holds it (None: no group, or no optimizer);
+    `registered` says whether `parameters()` lists it."""
+
+    path: str
+    array: np.ndarray
+    trainable: bool = True
+    registered: bool = True
+    group: int | None = None
+    aliases: tuple[str, ...] = ()
+    created: Location | None = None
+
+
+@dataclass(frozen=True)
+class Group:
+    """A group of the optimizer: how many parameters it holds, those of them that are not the model's, its options, and
+    its learning rate in the first steps."""
+
+    size: int
+    strangers: tuple[tuple[int, ...], ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rates: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Crossings:
+    """What crossed the boundary with Python during a trace; `cuts` maps values that a `no_grad` block made constant to
+    the line of the block, `swallowed` are errors of the tracer that the user's code caught."""
+
+    escapes: Sequence[Escape] = ()
+    reentries: Sequence[Reentry] = ()
+    leaves: Sequence[Leaf] = ()
+    stores: Sequence[Store] = ()
+    writes: Sequence[Write] = ()
+    cuts: Mapping[str, Location | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Change:
+    """A number of the program that another trace has otherwise: `value` is the constant's (or the result of the node
+    that reads a literal), `parameters` those whose change brings it about (empty: it differs without any)."""
+
+    value: Value
+    site: Any
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Retraces:
+    """The differential re-trace. None: not tried, or refused (`refusals` says how, by name of the trace).
+
+    again      numbers that differ between two traces with the same inputs
+    perturbed  numbers that differ when parameters are changed
+    batch      numbers that differ with another batch size
+    modes      graphs by mode, "train" and "eval"
+    """
+
+    again: Sequence[Change] | None = None
+    perturbed: Sequence[Change] | None = None
+    batch: Sequence[Change] | None = None
+    modes: Mapping[str, Graph] = field(default_factory=dict)
+    refusals: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """What the probe measured of one parameter: norms of the gradient in float64 and in float32, the relative error of
+    the float64 one against finite differences through the user's Python, the norm of the sum of magnitudes it could
+    have had, and how far two optimizer steps moved it."""
+
+    norm64: float
+    norm32: float
+    error: float = 0.0
+    difference: float = 0.0
+    moved: float = 0.0
+    later: float = 0.0
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A run with numbers at a small shape. `values` holds the concrete arrays of the traced graph by value name."""
+
+    gradients: Mapping[str, Gradient] = field(default_factory=dict)
+    values: Mapping[str, np.ndarray] = field(default_factory=dict)
+    output_gradients: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Everything that the rules are given. `graph` is the traced program in training mode; `loss` its scalar loss,
+    None for a program without one, whose outputs stand for it then. `explained` are the findings so far: rules of later
+    layers leave alone what an earlier one has explained."""
+
+    graph: Graph
+    params: Sequence[Param] = ()
+    loss: Operand | None = None
+    buffers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    crossings: Crossings = field(default_factory=Crossings)
+    groups: Sequence[Group] | None = None  # of the optimizer; None without one
+    retraces: Retraces | None = None
+    probe: Probe | None = None
+    explained: Sequence[Finding] = ()
+    flow: Flow = field(default=None, repr=False)  # type: ignore[assignment]  # who depends on whom, where gradient stops
+
+    def __post_init__(self) -> None:
+        if self.flow is None:
+            object.__setattr__(self, "flow", Flow(self.graph, self.roots, self.crossings.reentries))
+
+    @property
+    def roots(self) -> list[Value]:
+        """The values that the gradient starts from: the loss, or all results of a program without one."""
+        if self.loss is not None:
+            return [self.loss] if isinstance(self.loss, Value) else []
+        return [v for _, v in self.graph.outputs if isinstance(v, Value) and v.type.is_float]
+
+    @property
+    def trainable(self) -> list[Param]:
+        return [p for p in self.params if p.trainable]
+
+    @cached_property
+    def dead(self) -> list[Param]:
+        """Trainable parameters that no differentiable path joins to the loss."""
+        return [p for p in self.trainable if not self.flow.reaches(p.path)]
+
+    def is_read(self, path: str) -> bool:
+        """Whether anything reads the parameter: a node, a result, or Python."""
+        value = self.flow.input(path)
+        if value is None:
+            return False
+        left = any(x.value is value for x in self.crossings.escapes)
+        return left or value in self.flow.uses or any(v is value for _, v in self.graph.outputs)
+
+    def is_explained(self, path: str, *severities: str) -> bool:
+        """Whether an earlier finding of one of these severities (default: error, warning) is about the parameter."""
+        wanted = severities or ("error", "warning")
+        return any(path in f.parameters and f.severity in wanted for f in self.explained)

@@ -1,0 +1,202 @@
+"""How gradient flows through a traced graph: what depends on what, what the loss reaches back to, and the edges at
+which it stops. Values that left the graph and came back as constants count as dependent, by an edge that carries no
+gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Union
+
+from ...ir.build import Builder
+from ...ir.crossings import Escape, Reentry
+from ...ir.dims import DimScope, dim_scope, quiet
+from ...ir.graph import Graph, Literal, Node, Value
+from ...ir.op import OPS, NoGradient, Op
+
+
+@dataclass(frozen=True)
+class Cut:
+    """An edge without gradient on the way to the loss: `source` is read by `by` (a node, or the crossing by which it
+    came back as a constant), whose result is `target`.
+
+    killed   trainable or not, the parameters that feed `source` with gradient and have no other way to the loss
+    partial  those that have one: a part of their gradient is missing
+    """
+
+    source: Value
+    by: Union[Node, Reentry]
+    target: Value
+    killed: tuple[str, ...]
+    partial: tuple[str, ...]
+    escape: Escape | None = None
+
+    @property
+    def reason(self) -> NoGradient | None:
+        """Why the op has no derivative, where it is an op that has none."""
+        return OPS[self.by.op].nondiff if isinstance(self.by, Node) else None
+
+
+class Flow:
+    """The flow of gradient from `roots` back to the inputs of `graph`. Parameters are named by their paths."""
+
+    def __init__(self, graph: Graph, roots: Sequence[Value], reentries: Iterable[Reentry] = ()) -> None:
+        self.graph = graph
+        self.roots = list(roots)
+        self.producer = graph.producers()
+        self.uses = graph.uses()
+        self.parameters = [v.name for v in graph.inputs if graph.roles[v.name] == "param"]
+        self.returns: dict[Value, list[Reentry]] = {}  # by the value that came back, or the one made of a number
+        for reentry in reentries:
+            target = reentry.operand if isinstance(reentry.operand, Value) else reentry.user
+            if target is not None:
+                self.returns.setdefault(target, []).append(reentry)
+        self.alive = self._alive()
+        self.needed = self._needed()
+        self._fed, self._depends = self._marks()
+
+    def _alive(self) -> dict[Value, int]:
+        """Values that the gradient of the roots reaches, with the number of paths."""
+        paths: dict[Value, int] = dict.fromkeys(self.roots, 1)
+        for node in reversed(self.graph.nodes):
+            count = sum(paths.get(v, 0) for v in node.outputs if v.type.is_float)
+            if count:
+                for operand, passes in zip(node.inputs, differentiable_operands(node), strict=True):
+                    if passes and isinstance(operand, Value):
+                        paths[operand] = paths.get(operand, 0) + count
+        return paths
+
+    def before(self, value: Value) -> list[Value]:
+        """What `value` is computed from: its node's operands, or what left the graph and came back as it."""
+        node = self.producer.get(value)
+        found = list(node.values()) if node is not None else []
+        return found + [o.value for r in self.returns.get(value, ()) for o in r.origins]
+
+    def _needed(self) -> set[Value]:
+        """Values that the roots depend on in any way."""
+        needed: set[Value] = set()
+        for root in self.roots:
+            needed |= self.ancestors(root, needed)
+        return needed
+
+    def ancestors(self, value: Value, known: Iterable[Value] = ()) -> set[Value]:
+        """Everything that `value` depends on in any way, itself included; `known` is not entered again."""
+        seen, stack = {value, *known}, [value]
+        while stack:
+            for source in self.before(stack.pop()):
+                if source not in seen:
+                    seen.add(source)
+                    stack.append(source)
+        return seen
+
+    def _marks(self) -> tuple[dict[Value, int], dict[Value, int]]:
+        """For every value the set of parameters (bits) that feed it along edges with gradient, and along any."""
+        index = {name: 1 << i for i, name in enumerate(self.parameters)}
+        fed = {v: index[v.name] for v in self.graph.inputs if v.name in index}
+        depends = dict(fed)
+        for node in self.graph.nodes:
+            passes = differentiable_operands(node)
+            with_gradient = 0
+            for operand, passed in zip(node.inputs, passes, strict=True):
+                if passed and isinstance(operand, Value):
+                    with_gradient |= fed.get(operand, 0)
+            for out in node.outputs:
+                fed[out] = with_gradient if out.type.is_float else 0
+                depends[out] = 0
+                for source in self.before(out):
+                    depends[out] |= depends.get(source, 0)
+        return fed, depends
+
+    def _names(self, bits: int) -> list[str]:
+        return [name for i, name in enumerate(self.parameters) if bits >> i & 1]
+
+    # questions ------------------------------------------------------------------------------------------------------
+    def input(self, path: str) -> Value | None:
+        return next((v for v in self.graph.inputs if v.name == path), None)
+
+    def reaches(self, path: str) -> bool:
+        """Whether gradient reaches the parameter."""
+        value = self.input(path)
+        return value is not None and value in self.alive
+
+    def paths(self, path: str) -> int:
+        """The number of differentiable paths from the loss to the parameter."""
+        value = self.input(path)
+        return 0 if value is None else self.alive.get(value, 0)
+
+    def is_needed(self, path: str) -> bool:
+        """Whether the loss depends on the parameter in any way."""
+        value = self.input(path)
+        return value is not None and value in self.needed
+
+    def feeding(self, value: Value) -> list[str]:
+        """The parameters that gradient could reach from `value`."""
+        return self._names(self._fed.get(value, 0))
+
+    def parameters_of(self, value: Value) -> list[str]:
+        """The parameters that `value` depends on in any way."""
+        return self._names(self._depends.get(value, 0))
+
+    def descendants(self, value: Value) -> set[Value]:
+        """Everything computed from `value` inside the graph, itself included."""
+        seen, stack = {value}, [value]
+        while stack:
+            for node in self.uses.get(stack.pop(), ()):
+                for out in node.outputs:
+                    if out not in seen:
+                        seen.add(out)
+                        stack.append(out)
+        return seen
+
+    def cuts(self) -> list[Cut]:
+        """Every edge on the way to the loss at which the gradient of some parameter is lost, in program order."""
+        found: list[Cut] = []
+        for node in self.graph.nodes:
+            passes = differentiable_operands(node)
+            for out in node.outputs:
+                for reentry in self.returns.get(out, ()) if out in self.needed else ():
+                    found += [self._cut(o.value, reentry, out, o) for o in reentry.origins]
+            if not self.needed.intersection(node.outputs):
+                continue
+            target = next(v for v in node.outputs if v in self.needed)
+            for operand, passed in zip(node.inputs, passes, strict=True):
+                if isinstance(operand, Value) and not passed:
+                    found.append(self._cut(operand, node, target))
+        return [c for c in found if c.killed or c.partial]
+
+    def _cut(self, source: Value, by: Union[Node, Reentry], target: Value, escape: Escape | None = None) -> Cut:
+        names = self.feeding(source)
+        killed = tuple(n for n in names if not self.reaches(n))
+        return Cut(source, by, target, killed, tuple(n for n in names if n not in killed), escape)
+
+
+@lru_cache(maxsize=4096)
+def _differentiable(op: Op, types: tuple, attrs: tuple, numbers: tuple) -> tuple[bool, ...]:
+    """For each operand, whether the op's derivative has a cotangent for it: the rule is asked."""
+    floats = tuple(t.is_float for t in types)
+    if op.nondiff is not None:
+        return (False,) * len(types)
+    if op.vjp is None:  # a region: the rule of its nodes decides, and all floats may pass
+        return floats
+    builder = Builder("ask", scope=DimScope(quiet=True))
+    args = [builder.input(f"x{i}", t) if n is None else n for i, (t, n) in enumerate(zip(types, numbers, strict=True))]
+    try:
+        with dim_scope(builder.scope), quiet():
+            out = op(*args, **dict(attrs))
+            outs = out if isinstance(out, tuple) else (out,)
+            gs = tuple(builder.input(f"g{i}", o.type) for i, o in enumerate(outs))
+            parts = op.vjp(gs if len(outs) > 1 else gs[0], out, *args, **dict(attrs))
+    except Exception:  # a rule that needs more than types
+        return floats
+    return tuple(p is not None and is_float for p, is_float in zip(parts, floats, strict=True))
+
+
+def differentiable_operands(node: Node) -> tuple[bool, ...]:
+    """For each operand of `node`, whether gradient passes to it from the result."""
+    op = OPS[node.op]
+    if not any(v.type.is_float for v in node.outputs):
+        return (False,) * len(node.inputs)
+    types = tuple(o.type for o in node.inputs)
+    numbers = tuple(o.value if isinstance(o, Literal) else None for o in node.inputs)
+    return _differentiable(op, types, tuple(node.attrs.items()), numbers)
