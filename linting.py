@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from .entries import entry_function, graph_name, input_names, only_output
-from .evidence import evidence_of
+from .entries import only_output
+from .evidence import Subject, evidence_of, probe, retraces
 from .ir.graph import Graph, Operand
 from .models.optim import Optimizer, as_optimizer
 from .passes.lint import LAYERS, Evidence, Report, make_report, run_rules
 from .tracer.module import Module
-from .tracer.trace import Traced, trace
+from .tracer.trace import Traced
 
 CHEAP = ("S", "K", "T")  # what compile applies: it has traced anyhow
 
@@ -51,19 +52,16 @@ def lint(
     if hasattr(model_or_fn, "step_count") and hasattr(model_or_fn, "target"):  # a Compiled
         compiled, model_or_fn = model_or_fn, model_or_fn.target
         loss, optimizer = loss or compiled.loss, optimizer or compiled.optimizer
-    model = model_or_fn if isinstance(model_or_fn, Module) else None
-    chosen = None if optimizer is None else as_optimizer(optimizer)
-    entry = "forward" if loss is None else "step"
-    traced = trace(
-        entry_function(model_or_fn, loss, entry),
-        *example,
-        module=model,
-        name=graph_name(model_or_fn),
-        train=True,
-        names=input_names(model_or_fn, loss, entry, len(example)),
-    )
-    graph, root = program_of(traced, entry)
-    return report_on(evidence_of(traced, graph, root, model, chosen), layers)
+    subject = Subject(model_or_fn, loss, None if optimizer is None else as_optimizer(optimizer), example)
+    traced = subject.trace()
+    graph, root = program_of(traced, subject.entry)
+    evidence = evidence_of(traced, graph, root, subject.model, subject.optimizer)
+    if "D" in layers:
+        evidence = replace(evidence, retraces=retraces(subject, traced))
+    if "G" in layers:
+        alive = [p.path for p in evidence.trainable if evidence.flow.reaches(p.path)]
+        evidence = replace(evidence, probe=probe(subject, traced, alive))
+    return report_on(evidence, layers)
 
 
 def program_of(traced: Traced, entry: str) -> tuple[Graph, Operand | None]:

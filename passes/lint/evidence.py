@@ -12,7 +12,7 @@ import numpy as np
 from ...ir.crossings import Escape, Leaf, Reentry, Store, Write
 from ...ir.graph import Graph, Operand, Value
 from ...ir.location import Location
-from .finding import Finding
+from .finding import Finding, Site
 from .flow import Flow
 
 
@@ -56,52 +56,69 @@ class Crossings:
 
 @dataclass(frozen=True)
 class Change:
-    """A number of the program that another trace has otherwise: `value` is the constant's (or the result of the node
-    that reads a literal), `parameters` those whose change brings it about (empty: it differs without any)."""
+    """A number of the program that another trace has otherwise, at `site`: the result `value` of a constant, or of the
+    node that reads a literal. `parameters` are those whose change brings it about. With `structure`, the two traces
+    part ways here: Python has decided otherwise."""
 
     value: Value
-    site: Any
+    site: Site
     parameters: tuple[str, ...] = ()
+    structure: bool = False
+
+
+@dataclass(frozen=True)
+class Pinned:
+    """A line that needed the number behind the batch size, and what it then relied on."""
+
+    where: str
+    fact: str
 
 
 @dataclass(frozen=True)
 class Retraces:
     """The differential re-trace. None: not tried, or refused (`refusals` says how, by name of the trace).
 
-    again      numbers that differ between two traces with the same inputs
-    perturbed  numbers that differ when parameters are changed
-    batch      numbers that differ with another batch size
+    again      what differs between two traces with the same inputs
+    perturbed  what differs when parameters are changed
+    batch      where the program depends on its batch size
     modes      graphs by mode, "train" and "eval"
     """
 
     again: Sequence[Change] | None = None
     perturbed: Sequence[Change] | None = None
-    batch: Sequence[Change] | None = None
+    batch: Sequence[Pinned] = ()
     modes: Mapping[str, Graph] = field(default_factory=dict)
     refusals: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Gradient:
-    """What the probe measured of one parameter: norms of the gradient in float64 and in float32, the relative error of
-    the float64 one against finite differences through the user's Python, the norm of the sum of magnitudes it could
-    have had, and how far two optimizer steps moved it."""
+    """What the probe measured of one parameter.
+
+    norm64, norm32  the norm of its gradient, computed in float64 and in float32
+    noise           the norm of their difference
+    error           the relative error of the float64 one in a random direction, against finite differences through the
+                    user's Python (0 where the joint direction of all parameters agrees)
+    later           the norm of its gradient after one optimizer step
+    moved           how far two steps have moved it, relative to its own norm
+    """
 
     norm64: float
     norm32: float
+    noise: float = 0.0
     error: float = 0.0
-    difference: float = 0.0
-    moved: float = 0.0
     later: float = 0.0
+    moved: float = 0.0
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A run with numbers at a small shape. `values` holds the concrete arrays of the traced graph by value name."""
+    """A run with numbers in float64, at a small shape where the model allows one. `values` holds the arrays of the
+    program's values by name (those of the traced graph, which has the same names), `refusal` what stopped the probe."""
 
     gradients: Mapping[str, Gradient] = field(default_factory=dict)
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
-    output_gradients: Mapping[str, np.ndarray] = field(default_factory=dict)
+    refusal: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+"""The differential re-trace (layer D): the program traced again, with the same inputs, with changed parameters, in the
+other mode, with a symbolic batch; and what then differs. A constant that moves with a parameter is no constant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..ir.graph import Graph, Literal, Node
+from ..passes.lint.evidence import Change, Pinned, Retraces
+from ..passes.lint.finding import Site
+from ..tracer.trace import Traced
+from .subject import Subject
+
+NUDGE = 0.37  # by how much of its own size a parameter is changed: far more than rounding, far less than a jump
+
+
+def retraces(subject: Subject, traced: Traced) -> Retraces:
+    """All re-traces of `subject`, whose first trace is `traced`. What refuses is noted, and the rest goes on."""
+    refusals: dict[str, str] = {}
+
+    def attempt(name: str, run: Callable[[], Any]) -> Any:
+        with subject.untouched(traced):
+            try:
+                return run()
+            except Exception as error:  # the user's Python may end in any way
+                refusals[name] = f"{type(error).__name__}: {error}"
+                return None
+
+    again = attempt("again", lambda: changes(traced, subject.trace()))
+    perturbed = attempt("perturbed", lambda: _perturbed(subject, traced, {c.site for c in again or ()}))
+    pinned = attempt("batch", lambda: _pinned(subject))
+    modes = {"train": traced.graph}
+    other = attempt("eval", lambda: subject.trace(train=False))
+    if other is not None:
+        modes["eval"] = other.graph
+    return Retraces(again, perturbed, pinned or (), modes, refusals)
+
+
+def _perturbed(subject: Subject, traced: Traced, random: set[Site]) -> list[Change]:
+    """What changes with the parameters: first all at once; then, where something has, each alone."""
+    parameters = subject.parameters(traced)
+
+    def nudged(*paths: str) -> list[Change]:
+        before = {p: parameters[p].array.copy() for p in paths}
+        rng = np.random.default_rng(0)
+        try:
+            for p in paths:
+                array = parameters[p].array
+                if array.dtype.kind == "f":
+                    size = np.abs(array).mean() or 1.0
+                    array += (NUDGE * size * rng.standard_normal(array.shape)).astype(array.dtype)
+            return [c for c in changes(traced, subject.trace()) if c.site not in random]
+        finally:
+            for p, array in before.items():
+                parameters[p].array[...] = array
+
+    found = nudged(*parameters)
+    if not found:
+        return []
+    blamed: dict[Site, list[str]] = {c.site: [] for c in found}
+    for path in parameters:
+        for change in nudged(path):
+            blamed.setdefault(change.site, []).append(path)
+    return [replace(c, parameters=tuple(blamed[c.site])) for c in found]
+
+
+def changes(one: Traced, other: Traced) -> list[Change]:
+    """The numbers that two traces of one program do not share, or the node at which they part ways."""
+    found = []
+    for a, b in zip(one.graph.nodes, other.graph.nodes, strict=False):
+        if a.op != b.op or len(a.inputs) != len(b.inputs):
+            return [*found, Change(a.output, Site.of(a.location), structure=True)]
+        if _differs(a, b, one.graph, other.graph):
+            found.append(Change(a.output, Site.of(a.location)))
+    if len(one.graph.nodes) != len(other.graph.nodes):
+        longer = max(one.graph, other.graph, key=lambda g: len(g.nodes))
+        extra = longer.nodes[min(len(one.graph.nodes), len(other.graph.nodes))]
+        found.append(Change(extra.output, Site.of(extra.location), structure=True))
+    return found
+
+
+def _differs(a: Node, b: Node, one: Graph, other: Graph) -> bool:
+    if a.op == "constant":
+        x, y = one.constants[a.attrs["digest"]], other.constants[b.attrs["digest"]]
+        return x.shape != y.shape or not np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
+    numbers = [(x, y) for x, y in zip(a.inputs, b.inputs, strict=True) if isinstance(x, Literal)]
+    if any(x != y for x, y in numbers):
+        return True
+    return a.op == "full" and repr(a.attrs["value"]) != repr(b.attrs["value"])
+
+
+def _pinned(subject: Subject) -> list[Pinned]:
+    """Where the program depends on the size of its batch: the lines that need the number behind the first axis."""
+    sizes = {np.shape(a)[0] for a in subject.example if np.ndim(a)}
+    if len(sizes) != 1:
+        return []
+    dims = {n: {0: "batch"} for n, a in zip(subject.names, subject.example, strict=True) if np.ndim(a)}
+    graph = subject.trace(dims=dims).graph
+    return [Pinned(g.where, str(g)) for g in graph.guards if g.op == "==" and g.where]

@@ -1,0 +1,71 @@
+"""What is examined: a model or function with its loss, optimizer and one call's arrays, run in all the ways that the
+layers of evidence need, and left as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ..entries import entry_function, graph_name, input_names
+from ..models.optim import Optimizer
+from ..tracer import rng
+from ..tracer.module import Buffer, Module, Parameter
+from ..tracer.trace import Traced, trace
+
+
+@dataclass
+class Subject:
+    """`example` is `(*inputs, target)` with a loss, otherwise the inputs."""
+
+    target: Any
+    loss: Any
+    optimizer: Optimizer | None
+    example: tuple[Any, ...]
+
+    @property
+    def model(self) -> Module | None:
+        return self.target if isinstance(self.target, Module) else None
+
+    @property
+    def entry(self) -> str:
+        return "forward" if self.loss is None else "step"
+
+    @property
+    def function(self) -> Any:
+        return entry_function(self.target, self.loss, self.entry)
+
+    @property
+    def names(self) -> list[str]:
+        return input_names(self.target, self.loss, self.entry, len(self.example))
+
+    def trace(self, train: bool = True, dims: Mapping[str, Mapping[int, Any]] | None = None) -> Traced:
+        return trace(
+            self.function, *self.example, module=self.model, name=graph_name(self.target), train=train,
+            names=self.names, dims=dims,
+        )  # fmt: skip
+
+    def parameters(self, traced: Traced) -> dict[str, Parameter]:
+        """Every parameter of the program by path, those that no module registers too."""
+        named = dict(self.model.named_parameters()) if self.model is not None else {}
+        return {**named, **traced.captured}
+
+    def stored(self, traced: Traced) -> dict[str, Parameter | Buffer]:
+        return {**self.parameters(traced), **traced.buffers}
+
+    @contextmanager
+    def untouched(self, traced: Traced) -> Iterator[None]:
+        """Puts parameters, buffers, modes and eager random numbers back as they were."""
+        stored = {id(s): (s, s._array, s._array.copy()) for s in self.stored(traced).values()}
+        modes = [(m, m.training) for m in (self.model.modules() if self.model is not None else [])]
+        eager = (rng._eager.step, rng._eager.site)
+        try:
+            yield
+        finally:
+            for item, array, before in stored.values():
+                array[...] = before
+                item._array = array
+            for module, training in modes:
+                object.__setattr__(module, "training", training)
+            rng._eager.step, rng._eager.site = eager
