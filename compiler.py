@@ -120,6 +120,7 @@ class Compiled:
             raise ValueError(f"threads is at least 1, not {threads}")
         self.seed = 0
         self.last: Last | None = None
+        self.examples: tuple[Any, ...] | None = None  # what compile() was given: arrays or specs
         self._step = 0
         self._lock = threading.RLock()
         self._families: dict[tuple, _Family] = {}
@@ -453,6 +454,7 @@ def compile(
     """
     compiled = Compiled(model_or_fn, loss=loss, optimizer=optimizer, lint=lint, threads=threads)
     if examples_or_specs:
+        compiled.examples = examples_or_specs
         entry = "step" if optimizer is not None else "forward"
         train = entry == "step" or (compiled.model is not None and compiled.model.training)
         compiled.prepare(entry, train, examples_or_specs)

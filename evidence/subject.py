@@ -8,21 +8,46 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..entries import entry_function, graph_name, input_names
+from ..ir.dims import Dim, bounds
+from ..ir.types import DTYPES
 from ..models.optim import Optimizer
 from ..tracer import rng
 from ..tracer.module import Buffer, Module, Parameter
-from ..tracer.trace import Traced, trace
+from ..tracer.trace import Spec, Traced, trace
+
+DRAWN = {"batch": 2, "other": 8}  # sizes of symbolic axes: of the first one, and of those after it
+
+
+def drawn(spec: Spec, generator: np.random.Generator) -> np.ndarray:
+    """An array for a spec: normal floats; integers 0 and 1, which are indices of every table."""
+    sizes = [DRAWN["batch"] if i == 0 else DRAWN["other"] for i in range(len(spec.shape))]
+    shape = [d if isinstance(d, int) else _within(d, n) for d, n in zip(spec.shape, sizes, strict=True)]
+    if spec.dtype in ("f32", "f64"):
+        return generator.standard_normal(shape).astype(DTYPES[spec.dtype])
+    return generator.integers(0, 2, shape).astype(DTYPES[spec.dtype])
+
+
+def _within(dim: Dim, size: int) -> int:
+    low, high = bounds(dim)
+    return max(low, size if high is None else min(size, high))
 
 
 @dataclass
 class Subject:
-    """`example` is `(*inputs, target)` with a loss, otherwise the inputs."""
+    """`example` is `(*inputs, target)` with a loss, otherwise the inputs: arrays, or specs, for which arrays are
+    drawn."""
 
     target: Any
     loss: Any
     optimizer: Optimizer | None
     example: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        generator = np.random.default_rng(3)
+        self.example = tuple(drawn(e, generator) if isinstance(e, Spec) else e for e in self.example)
 
     @property
     def model(self) -> Module | None:

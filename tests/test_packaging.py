@@ -16,7 +16,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 INSTALLED = Path(gradtape.__file__).parent
 
 # Where a distribution and what it gives to import have different names.
-IMPORTED_AS = {"scipy-openblas32": "scipy_openblas32", "scikit-learn": "sklearn"}
+IMPORTED_AS = {"scipy-openblas32": "scipy_openblas32", "scikit-learn": "sklearn", "sarif-pydantic": "sarif_pydantic"}
 
 
 def outside_imports(file: Path) -> set[str]:

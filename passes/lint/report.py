@@ -110,7 +110,7 @@ class Report:
         codes = list(dict.fromkeys(f.code for f in self.findings))
         rules = [_sarif_rule(code) for code in codes]
         results = [_sarif_result(f, codes.index(f.code)) for f in self.findings]
-        driver = {"name": "gradtape", "informationUri": "https://pypi.org/project/gradtape/", "rules": rules}
+        driver = {"name": "gradtape", "rules": rules}
         run = {"tool": {"driver": driver}, "columnKind": "unicodeCodePoints", "results": results}
         return json.dumps({"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [run]}, indent=2)
 
