@@ -10,6 +10,7 @@ from ..ir.graph import Graph, Operand
 from ..models.optim import Optimizer
 from ..passes.lint.evidence import Crossings, Evidence, Group, Param
 from ..tracer.module import Module, Parameter
+from ..tracer.names import is_held
 from ..tracer.trace import Traced
 
 RATES_AT = (1, 2, 3, 10, 100, 1000, 10000)  # the steps whose learning rates the rules see
@@ -27,7 +28,11 @@ def evidence_of(
     named = dict(model.named_parameters()) if model is not None else {}
     aliases = model.aliases() if model is not None else {}
     params = [_param(path, p, True, aliases.get(path, []), optimizer) for path, p in named.items()]
-    params += [_param(path, p, model is None, [], optimizer) for path, p in traced.captured.items()]
+    params += [
+        _param(path, p, model is None, [], optimizer)
+        for path, p in traced.captured.items()
+        if not _is_of_another_model(p, traced, model)
+    ]
     ledger = traced.ledger
     crossings = Crossings(
         ledger.escapes, ledger.reentries, ledger.leaves, ledger.stores, ledger.writes, ledger.cuts
@@ -35,12 +40,21 @@ def evidence_of(
     buffers = {path: np.asarray(b.array) for path, b in traced.buffers.items()}
     known = {id(p) for p in (*named.values(), *traced.captured.values())}
     groups = None if optimizer is None else [_group(optimizer, i, known) for i in range(len(optimizer.groups))]
-    return Evidence(graph, params, loss, buffers, crossings, groups)
+    overwritten = model.overwritten() if model is not None else []
+    return Evidence(graph, params, loss, buffers, crossings, groups, overwritten)
+
+
+def _is_of_another_model(p: Parameter, traced: Traced, model: Module | None) -> bool:
+    """Whether a parameter that the model does not register is registered by another one that ran, such as the critic
+    of a GAN; a module that the model itself hides in something is no other model."""
+    owned = any(p is q for other in traced.strangers for q in other.parameters())
+    return model is not None and owned and not is_held(model, p)
 
 
 def _param(path: str, p: Parameter, registered: bool, aliases: list[str], optimizer: Optimizer | None) -> Param:
     others = tuple(a for a in aliases if a != path)
-    return Param(path, p.array, p.requires_grad, registered, _group_of(p, optimizer), others, p.created)
+    group = _group_of(p, optimizer)
+    return Param(path, p.array, p.requires_grad, registered, group, others, p.created, p.in_trace)
 
 
 def _group_of(p: Parameter, optimizer: Optimizer | None) -> int | None:
@@ -55,4 +69,5 @@ def _group(optimizer: Optimizer, index: int, known: set[int]) -> Group:
     strangers = tuple(m.shape for m in members or () if id(m) not in known)
     plain: dict[str, Any] = {k: v for k, v in options.items() if k != "lr"}
     rates = tuple(optimizer.learning_rate(step, index) for step in RATES_AT) if "lr" in options else ()
-    return Group(len(members) if members is not None else len(known), strangers, plain, rates)
+    everything = members is None or known <= {id(m) for m in members}
+    return Group(len(members) if members is not None else len(known), everything, strangers, plain, rates)

@@ -48,11 +48,14 @@ def is_user_file(filename: str) -> bool:
     return not filename.replace("\\", "/").startswith(_INTERNAL) and "/contextlib.py" not in filename
 
 
-def user_location() -> Location | None:
-    """The innermost frame of the user's code, with the current module scope; None where there is no such frame."""
+def user_location(outside: tuple[str, ...] = ()) -> Location | None:
+    """The innermost frame of the user's code, with the current module scope; None where there is no such frame.
+    `outside` names files and folders of the package that do not count as the user's here."""
     frame = sys._getframe(1)
+    skipped = tuple(f"{_PACKAGE}/{name}" for name in outside)
     while frame is not None:
-        if is_user_file(frame.f_code.co_filename) and not _numpy_frame(frame.f_code.co_filename):
+        file = frame.f_code.co_filename.replace("\\", "/")
+        if is_user_file(frame.f_code.co_filename) and not _numpy_frame(file) and not file.startswith(skipped):
             return Location(frame.f_code.co_filename, frame.f_lineno, current_scope(), column=_column(frame))
         frame = frame.f_back  # type: ignore[assignment]
     return None

@@ -21,6 +21,7 @@ from .apply import from_list
 from .escaped import EscapedArray, escaped, plain
 from .ledger import Leaf, Ledger, Reentry, Store, Tag, Write, written_buffer
 from .module import Buffer, Module, Parameter
+from .names import name_in_user_code
 from .state import TraceError, current_trace, running
 from .tensors import Tensor
 
@@ -135,6 +136,7 @@ class Trace:
         self.captured: dict[str, Parameter] = {}
         self.closure: dict[str, Tensor] = {}
         self.paths: dict[int, str] = {}  # modules
+        self.strangers: list[Module] = []  # modules that ran and are no part of the traced one
         self._enclosed: dict[Operand, Tensor] = {}
         self._scopes: list[str] = [""]
         self._arrays: dict[Value, Any] = {}  # numbers computed so far
@@ -165,6 +167,8 @@ class Trace:
         """Nodes recorded inside belong to `module`; one that is not part of the traced module keeps the
         scope."""
         self._scopes.append(self.paths.get(id(module), self._scopes[-1]))
+        if self.paths and id(module) not in self.paths and all(m is not module for m in self.strangers):
+            self.strangers.append(module)
         try:
             yield
         finally:
@@ -207,7 +211,9 @@ class Trace:
         if self.outer is not None:
             self.stored[id(stored)] = self.enclosed(self.outer.value_of(stored))
             return self.stored[id(stored)]
-        name = f"captured.{len(self.captured)}"
+        name = name_in_user_code(stored) or "captured"
+        while name in self.builder.roles:
+            name = f"{name}.{len(self.captured)}"
         tensor = self.declare(name, stored)
         if isinstance(stored, Parameter):
             self.captured[name] = stored

@@ -5,7 +5,8 @@ is special."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -14,14 +15,26 @@ from ..ir.location import Location, user_location
 from ..ir.types import dtype_name
 from .state import current_trace
 
+_LAYERS = ("models/nn/", "models/init.py")
+_assigned: WeakKeyDictionary[Module, dict[str, Location]] = WeakKeyDictionary()  # where modules were last assigned
+_overwritten: WeakKeyDictionary[Module, list[Overwritten]] = WeakKeyDictionary()
+
+
+class Overwritten(NamedTuple):
+    """A module or parameter that the same line, run again, has replaced by another: only the last one is left."""
+
+    name: str
+    where: Location
+
 
 class Stored(np.lib.mixins.NDArrayOperatorsMixin):
     """An array that belongs to a model. In model code it stands for itself: eagerly for its array, in a trace
     for the traced value. `data` is the writable array."""
 
     _array: np.ndarray
-    created: Location | None
+    created: Location | None  # the user's line, outside of the layers that this package ships
     is_bound: bool = False  # whether the memory is that of a store
+    in_trace: bool = False  # whether it was made while a program was traced: another one in every call
 
     def __init__(self, array: Any) -> None:
         kind = type(self).__name__
@@ -35,7 +48,8 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
             own = own.astype(np.float32)
         dtype_name(own.dtype)
         self._array = own
-        self.created = user_location()
+        self.created = user_location(_LAYERS)
+        self.in_trace = current_trace() is not None
 
     def _resolve(self) -> Any:
         trace = current_trace()
@@ -221,10 +235,28 @@ class Module:
                 f"{type(self).__name__}.{name} is a Parameter and cannot be replaced by {type(value).__name__}; "
                 f"write self.{name}.data[...] = value to change its numbers"
             )
+        if isinstance(value, (Module, Parameter)):
+            self._note_assignment(name, old)
         trace = current_trace()
         if trace is not None and any(isinstance(v, Ref) for _, v in _walk(value, "")):
             trace.attribute_stored(self, name)
         object.__setattr__(self, name, value)
+
+    def _note_assignment(self, name: str, old: Any) -> None:
+        where = user_location(_LAYERS)
+        before = _assigned.setdefault(self, {}).get(name)
+        if where is not None:
+            if isinstance(old, (Module, Parameter)) and before == where:
+                _overwritten.setdefault(self, []).append(Overwritten(name, where))
+            _assigned[self][name] = where
+
+    def overwritten(self) -> list[tuple[str, Location]]:
+        """(path, line) of every module and parameter that a loop has assigned over and over to the same attribute."""
+        return [
+            (f"{path}.{item.name}".lstrip("."), item.where)
+            for path, module in self.named_modules()
+            for item in _overwritten.get(module, ())
+        ]
 
     # the walk ---------------------------------------------------------------------------------------------------------
     def _entries(self) -> Iterator[tuple[str, Any]]:

@@ -49,7 +49,8 @@ class Traced:
     nested.
 
     `parameters` and `buffers` are by input name; `captured` are those parameters that no module of the traced
-    one registers; `closure` holds the values of an enclosing trace that the program reads, by input name.
+    one registers; `closure` holds the values of an enclosing trace that the program reads, by input name;
+    `strangers` are modules that ran and are no part of the traced one.
     """
 
     graph: Graph
@@ -60,6 +61,7 @@ class Traced:
     buffers: dict[str, Buffer]
     captured: dict[str, Parameter] = field(default_factory=dict)
     closure: dict[str, Tensor] = field(default_factory=dict)
+    strangers: list[Module] = field(default_factory=list)
 
     def bind(self, *args: Any, **scalars: int) -> dict[str, Any]:
         """The inputs of the graph for these arguments, with the present parameters and buffers.
@@ -123,6 +125,7 @@ def trace(
         running_trace.buffers,
         running_trace.captured,
         running_trace.closure,
+        running_trace.strangers,
     )
 
 

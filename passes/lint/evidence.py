@@ -19,7 +19,7 @@ from .flow import Flow
 @dataclass(frozen=True)
 class Param:
     """A parameter of the model. `group` is the optimizer's group that holds it (None: no group, or no optimizer);
-    `registered` says whether `parameters()` lists it."""
+    `registered` says whether `parameters()` lists it, `in_trace` whether `forward` itself has made it."""
 
     path: str
     array: np.ndarray
@@ -28,6 +28,7 @@ class Param:
     group: int | None = None
     aliases: tuple[str, ...] = ()
     created: Location | None = None
+    in_trace: bool = False
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Group:
     its learning rate in the first steps."""
 
     size: int
+    everything: bool = True  # whether it holds all parameters of the model
     strangers: tuple[tuple[int, ...], ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     rates: tuple[float, ...] = ()
@@ -133,6 +135,7 @@ class Evidence:
     buffers: Mapping[str, np.ndarray] = field(default_factory=dict)
     crossings: Crossings = field(default_factory=Crossings)
     groups: Sequence[Group] | None = None  # of the optimizer; None without one
+    overwritten: Sequence[tuple[str, Location]] = ()  # parts that a loop has assigned over and over to one attribute
     retraces: Retraces | None = None
     probe: Probe | None = None
     explained: Sequence[Finding] = ()

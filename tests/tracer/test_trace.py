@@ -393,11 +393,34 @@ def test_unregistered_parameters_are_captured():
     loose = gt.Parameter(array(3))
     model = Affine()
     traced = gt.trace(lambda x: model(x * loose), array(2, 3), module=model)
-    assert list(traced.captured) == ["captured.0"] and traced.captured["captured.0"] is loose
-    assert traced.graph.roles["captured.0"] == "param"
+    assert list(traced.captured) == ["loose"] and traced.captured["loose"] is loose
+    assert traced.graph.roles["loose"] == "param"
     assert loose.created is not None and loose.created.file == HERE
     x = array(2, 3)
     np.testing.assert_allclose(run(traced, x), model(x * loose.data), rtol=1e-6)
+
+
+def test_a_captured_parameter_is_named_as_the_users_code_reaches_it():
+    class Holder:
+        def __init__(self):
+            self.w = gt.Parameter(array(3))
+
+    class Net(gt.Module):
+        def __init__(self):
+            self.holder = [Holder(), Holder()]  # lists are walked, plain objects are not
+            self.w = gt.Parameter(array(3))
+
+        def forward(self, x):
+            w = 1.0
+            return x * self.holder[1].w * self.w * w
+
+    traced = gt.trace(Net(), array(2, 3))
+    assert list(traced.captured) == ["holder.1.w"] and list(traced.parameters) == ["w", "holder.1.w"]
+    scales = {3: gt.Parameter(array(3))}
+    traced = gt.trace(lambda x: [x * s for s in scales.values()], array(2, 3))
+    assert list(traced.captured) in (["s"], ["scales.3"])
+    traced = gt.trace(lambda x, make=Holder: x * make().w * make().w, array(2, 3))
+    assert all(p.in_trace for p in traced.captured.values()) and len(traced.captured) == 2
 
 
 def test_threads_trace_apart():

@@ -1,13 +1,107 @@
-"""Group D: the parameter is not registered, or not reached."""
+"""Group D: the parameter is not registered, not reached, or not the one that was meant."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import combinations
 
-from ....ir.graph import Graph
-from ..evidence import Evidence
+import numpy as np
+
+from ....ir.graph import Graph, Node
+from ..evidence import Evidence, Param
 from ..finding import Finding, Site
 from ..rule import rule
+
+
+@rule("GT-D01", "error", "S", "a parameter in a container that is not walked")
+def not_registered(e: Evidence) -> Iterator[Finding]:
+    """`parameters()` walks attributes, lists, tuples and dicts of modules. A parameter in a plain object, a set, a
+    closure or a global gets a gradient, but no optimizer ever sees it. Another model that the loss uses (the critic of a
+    GAN, a teacher) is not meant.
+
+    Broken:
+        class Heads:  # a plain class
+            def __init__(self): self.w = gt.Parameter(...)
+        self.heads = Heads()
+
+    Right:
+        class Heads(gt.Module): ...
+        self.heads = [gt.nn.Linear(8, 8) for _ in range(4)]  # or a list, tuple or dict of modules
+    """
+    for p in e.trainable:
+        if not p.registered and not p.in_trace and e.is_read(p.path):
+            yield not_registered.finding(
+                Site.of(p.created),
+                f"{p.path} is used, but is in no parameter list of the model",
+                "it lies in something that parameters() does not walk",
+                "keep it in a gt.Module, or in a list, tuple or dict of one; gt.freeze it if that is meant",
+                [p.path],
+            )
+
+
+@rule("GT-D03", "warning", "S", "a weight that is a constant of the program")
+def constant_weight(e: Evidence) -> Iterator[Finding]:
+    """A raw array that activations are multiplied with is a constant: it is never trained. A Parameter that `forward`
+    makes is another one in every call, and no optimizer holds it.
+
+    Broken:
+        self.w = np.random.randn(8, 8) * 0.1
+        def forward(self, x): return x @ self.w
+
+    Right:
+        self.w = gt.Parameter(np.random.randn(8, 8) * 0.1)  # or gt.buffer(...), where it is not to learn
+    """
+    for p in e.params:
+        if p.in_trace:
+            yield constant_weight.finding(
+                Site.of(p.created),
+                f"the Parameter {p.path} is made in forward, another one in every call",
+                "the optimizer holds none of them",
+                "create it in __init__, and use it in forward",
+                [p.path],
+                severity="error",
+            )
+    for node in e.graph.nodes:
+        array = _weight_like(e, node)
+        if array is not None and e.flow.needed.intersection(node.outputs):
+            yield constant_weight.finding(
+                Site.of(node.location),
+                f"an array of shape {list(array.shape)} that looks like a weight is a constant here",
+                "a raw NumPy array is no parameter: it never changes",
+                "gt.Parameter(array) in __init__; or gt.buffer(array), where it is not to learn",
+            )
+
+
+def _weight_like(e: Evidence, node: Node) -> np.ndarray | None:
+    """The constant factor of a product with activations that looks drawn at random: no value twice, spread around 0."""
+    if node.op != "matmul":
+        return None
+    returned = e.flow.returns
+    for operand in node.values():
+        source = e.flow.producer.get(operand)
+        while source is not None and source.op in ("permute", "cast"):
+            operand = next(source.values())
+            source = e.flow.producer.get(operand)
+        if source is None or source.op != "constant" or operand in returned:
+            continue
+        array = e.graph.constants[source.attrs["digest"]]
+        if array.dtype.kind != "f" or array.ndim < 2 or array.size < 4:
+            continue
+        drawn = len(np.unique(array)) == array.size and abs(array.mean()) < array.std()
+        orthogonal = array.ndim == 2 and _is_orthogonal(array)
+        if drawn and not orthogonal:
+            return array
+    return None
+
+
+def _is_orthogonal(array: np.ndarray) -> bool:
+    """Whether rows or columns are orthogonal, as those of a discrete cosine or Fourier basis are."""
+    a = array.astype(np.float64)
+    for g in (a @ a.T, a.T @ a):
+        off = np.abs(g - np.diag(np.diag(g))).max(initial=0.0)
+        if len(g) > 1 and off < 1e-3 * np.abs(np.diag(g)).max(initial=0.0):
+            return True
+    return False
 
 
 @rule("GT-D04", "warning", "S", "a parameter that nothing reads")
@@ -22,8 +116,9 @@ def never_read(e: Evidence) -> Iterator[Finding]:
         return x * gt.sigmoid(self.gate(x))
     """
     other_modes = e.retraces.modes.values() if e.retraces else ()
+    replaced = _snapshots(e)
     for p in e.trainable:
-        if e.is_read(p.path) or any(_reads(graph, p.path) for graph in other_modes):
+        if e.is_read(p.path) or p.path in replaced or any(_reads(graph, p.path) for graph in other_modes):
             continue
         yield never_read.finding(
             Site.of(p.created),
@@ -65,3 +160,117 @@ def outside_the_loss(e: Evidence) -> Iterator[Finding]:
             "add it to the loss, or leave it out",
             [p.path],
         )
+
+
+@rule("GT-D06", "warning", "S", "one module where several were meant")
+def aliased(e: Evidence) -> Iterator[Finding]:
+    """`[Block()] * n` is one block n times, and a loop that assigns to the same attribute keeps the last one only. Tied
+    weights under different names are not meant here.
+
+    Broken:
+        self.heads = [gt.nn.Linear(8, 8)] * 4
+
+    Right:
+        self.heads = [gt.nn.Linear(8, 8) for _ in range(4)]
+    """
+    for p in e.params:
+        twins = [a for a in p.aliases if _same_but_for_a_number(p.path, a)]
+        if twins:
+            yield aliased.finding(
+                Site.of(p.created),
+                f"{_container(p.path, twins[0])} holds one module {len(twins) + 1} times",
+                "its places share every weight, as after [module] * n",
+                "[make() for _ in range(n)], where several are meant; one attribute, where one is",
+                [p.path],
+            )
+    for path, where in e.overwritten:
+        yield aliased.finding(
+            Site.of(where),
+            f"{path} is assigned again and again; only the last module is left",
+            "each turn of the loop replaces the one before, whose parameters are gone",
+            "collect them: self.layers = [make() for _ in range(n)]",
+            [p.path for p in e.params if p.path == path or p.path.startswith(f"{path}.")],
+        )
+
+
+def _same_but_for_a_number(one: str, other: str) -> bool:
+    """`heads.0.weight` and `heads.3.weight`: the same place of one list."""
+    a, b = one.split("."), other.split(".")
+    differ = [(x, y) for x, y in zip(a, b, strict=False) if x != y]
+    return len(a) == len(b) and len(differ) == 1 and all(n.isdigit() for n in differ[0])
+
+
+def _container(one: str, other: str) -> str:
+    parts = [x for x, y in zip(one.split("."), other.split("."), strict=True) if x == y]
+    split = next(i for i, (x, y) in enumerate(zip(one.split("."), other.split("."), strict=True)) if x != y)
+    return ".".join(parts[:split]) or "the model"
+
+
+@rule("GT-D07", "warning", "T", "a copy where one parameter was meant")
+def copied(e: Evidence) -> Iterator[Finding]:
+    """Two parameters that start with the same numbers, one the transpose of the other or one a table and the other a
+    head: a tie that was made by copying drifts apart. A cast or copy taken in `__init__` is a constant, and the
+    parameter behind it is never read.
+
+    Broken:
+        self.decoder.weight = gt.Parameter(self.encoder.weight.data.T.copy())
+
+    Right:
+        return h @ self.encoder.weight.T  # or self.head.weight = self.tok.weight: one parameter, two names
+    """
+    trainable = [p for p in e.trainable if _telling(p.array)]
+    for a, b in combinations(trainable, 2):
+        transposed = a.array.ndim == 2 and a.array.shape == b.array.shape[::-1] and np.array_equal(a.array, b.array.T)
+        same = a.array.shape == b.array.shape and np.array_equal(a.array, b.array) and _table_and_factor(e, a, b)
+        if (transposed and not (a.array.shape == b.array.shape and np.array_equal(a.array, b.array))) or same:
+            yield copied.finding(
+                Site.of(b.created),
+                f"{a.path} and {b.path} start with the same numbers, but are two parameters",
+                "what was meant to be tied drifts apart from the first step",
+                f"one parameter: use {a.path} (transposed, if need be) in both places",
+                [a.path, b.path],
+            )
+    for path, node in _snapshots(e).items():
+        yield copied.finding(
+            Site.of(node.location),
+            f"a copy of {path} is used as a constant, and {path} itself is not read",
+            "the copy was made before the program was traced, and stays as it was",
+            "compute the cast or copy in forward",
+            [path],
+        )
+
+
+def _telling(array: np.ndarray) -> bool:
+    """Whether equal numbers are no accident: neither constant nor tiny."""
+    return array.dtype.kind == "f" and array.size >= 4 and float(np.std(array)) > 0
+
+
+def _table_and_factor(e: Evidence, a: Param, b: Param) -> bool:
+    kinds = []
+    for p in (a, b):
+        value = e.flow.input(p.path)
+        users = list(e.flow.uses.get(value, ())) if value is not None else []
+        users += [u for n in users if n.op == "permute" for u in e.flow.uses.get(n.output, ())]
+        kinds.append({n.op for n in users})
+    return any("take" in x and "matmul" in y for x, y in (kinds, kinds[::-1]))
+
+
+def _snapshots(e: Evidence) -> dict[str, Node]:
+    """Unread trainable parameters of which the program holds a copy (perhaps cast or transposed) as a constant."""
+    unread = [p for p in e.trainable if not e.is_read(p.path) and _telling(p.array)]
+    found: dict[str, Node] = {}
+    for node in e.graph.nodes if unread else ():
+        if node.op == "constant":
+            array = e.graph.constants[node.attrs["digest"]]
+            for p in unread:
+                if p.path not in found and _is_copy(array, p.array):
+                    found[p.path] = node
+    return found
+
+
+def _is_copy(array: np.ndarray, original: np.ndarray) -> bool:
+    if array.dtype.kind != "f" or array.size != original.size:
+        return False
+    candidates = [original.reshape(-1)] + ([original.T.reshape(-1)] if original.ndim == 2 else [])
+    flat = array.reshape(-1).astype(np.float64)
+    return any(np.allclose(flat, c.astype(np.float64), rtol=2e-3, atol=1e-7) for c in candidates)
