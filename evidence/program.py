@@ -10,7 +10,7 @@ from ..ir.graph import Graph, Operand
 from ..models.optim import Optimizer
 from ..passes.lint.evidence import Crossings, Evidence, Group, Param
 from ..tracer.module import Module, Parameter
-from ..tracer.names import is_held
+from ..tracer.names import name_in
 from ..tracer.trace import Traced
 
 RATES_AT = (1, 2, 3, 10, 100, 1000, 10000)  # the steps whose learning rates the rules see
@@ -48,7 +48,7 @@ def _is_of_another_model(p: Parameter, traced: Traced, model: Module | None) -> 
     """Whether a parameter that the model does not register is registered by another one that ran, such as the critic
     of a GAN; a module that the model itself hides in something is no other model."""
     owned = any(p is q for other in traced.strangers for q in other.parameters())
-    return model is not None and owned and not is_held(model, p)
+    return model is not None and owned and not name_in(model, p)
 
 
 def _param(path: str, p: Parameter, registered: bool, aliases: list[str], optimizer: Optimizer | None) -> Param:

@@ -21,7 +21,7 @@ from .apply import from_list
 from .escaped import EscapedArray, escaped, plain
 from .ledger import Leaf, Ledger, Reentry, Store, Tag, Write, written_buffer
 from .module import Buffer, Module, Parameter
-from .names import name_in_user_code
+from .names import name_in, name_in_user_code
 from .state import TraceError, current_trace, running
 from .tensors import Tensor
 
@@ -136,6 +136,7 @@ class Trace:
         self.captured: dict[str, Parameter] = {}
         self.closure: dict[str, Tensor] = {}
         self.paths: dict[int, str] = {}  # modules
+        self.root: Module | None = None  # the traced module
         self.strangers: list[Module] = []  # modules that ran and are no part of the traced one
         self._enclosed: dict[Operand, Tensor] = {}
         self._scopes: list[str] = [""]
@@ -211,7 +212,7 @@ class Trace:
         if self.outer is not None:
             self.stored[id(stored)] = self.enclosed(self.outer.value_of(stored))
             return self.stored[id(stored)]
-        name = name_in_user_code(stored) or "captured"
+        name = (self.root and name_in(self.root, stored)) or name_in_user_code(stored) or "captured"
         while name in self.builder.roles:
             name = f"{name}.{len(self.captured)}"
         tensor = self.declare(name, stored)

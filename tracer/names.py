@@ -29,9 +29,9 @@ def name_in_user_code(wanted: Any) -> str:
     return ""
 
 
-def is_held(owner: Any, wanted: Any) -> bool:
-    """Whether `wanted` can be reached from `owner` through anything that it holds."""
-    return bool(_way({"it": owner}, wanted))
+def name_in(owner: Any, wanted: Any) -> str:
+    """The way from `owner` to `wanted` through anything that it holds: `heads.0.w`; "" where there is none."""
+    return _way({"": owner}, wanted).removeprefix(".")
 
 
 def _used_globals(frame: FrameType) -> dict[str, Any]:

@@ -109,6 +109,7 @@ def trace(
             for path, item in stored:
                 running_trace.declare(path, item)
             if module is not None:
+                running_trace.root = module
                 running_trace.paths = {id(m): path for path, m in module.named_modules()}
             results = fn(*arguments.restore(values))
             structure, found = flatten(results, "out", is_array)

@@ -16,8 +16,8 @@ from ..rule import rule
 @rule("GT-D01", "error", "S", "a parameter in a container that is not walked")
 def not_registered(e: Evidence) -> Iterator[Finding]:
     """`parameters()` walks attributes, lists, tuples and dicts of modules. A parameter in a plain object, a set, a
-    closure or a global gets a gradient, but no optimizer ever sees it. Another model that the loss uses (the critic of a
-    GAN, a teacher) is not meant.
+    closure or a global gets a gradient, but no optimizer ever sees it. Another model that the loss uses (the critic of
+    a GAN, a teacher) is not meant.
 
     Broken:
         class Heads:  # a plain class
@@ -32,7 +32,7 @@ def not_registered(e: Evidence) -> Iterator[Finding]:
         if not p.registered and not p.in_trace and e.is_read(p.path):
             yield not_registered.finding(
                 Site.of(p.created),
-                f"{p.path} is used, but is in no parameter list of the model",
+                "used in forward, but in no parameter list of the model",
                 "it lies in something that parameters() does not walk",
                 "keep it in a gt.Module, or in a list, tuple or dict of one; gt.freeze it if that is meant",
                 [p.path],
