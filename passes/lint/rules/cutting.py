@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ....ir.graph import Node
 from ....ir.op import OPS
 from ..evidence import Evidence
-from ..finding import Finding, Site, short
+from ..finding import Finding, Site
 from ..rule import rule
 
 
@@ -33,9 +33,9 @@ def leftover_stop_gradient(e: Evidence) -> Iterator[Finding]:
             continue  # a no_grad block: GT-B02
         yield leftover_stop_gradient.finding(
             Site.of(cut.by.location),
-            f"stop_gradient keeps the gradient from {len(killed)} trainable parameters",
+            "stop_gradient keeps the gradient from trainable parameters",
             "no other way leads from them to the loss",
-            f"remove it, or gt.freeze what is not to learn ({short(killed, 1)})",
+            "remove it, or gt.freeze what is not to learn",
             killed,
         )
 
@@ -59,9 +59,9 @@ def leftover_no_grad(e: Evidence) -> Iterator[Finding]:
         if killed and cut.target.name in e.crossings.cuts:
             yield leftover_no_grad.finding(
                 Site.of(e.crossings.cuts[cut.target.name]),
-                f"no_grad keeps the gradient from {len(killed)} trainable parameters",
+                "no_grad keeps the gradient from trainable parameters",
                 "what is computed inside the block is a constant for the gradient",
-                f"move the block, or gt.freeze what is not to learn ({short(killed, 1)})",
+                "move the block, or gt.freeze what is not to learn",
                 killed,
             )
 
@@ -87,7 +87,7 @@ def discrete(e: Evidence) -> Iterator[Finding]:
             why = "integers carry no gradient" if to_integers else cut.reason.reason if cut.reason else ""
             yield discrete.finding(
                 Site.of(cut.by.location),
-                f"{cut.by.op} has no gradient, and {len(cut.killed)} parameters have no other way to the loss",
+                f"{cut.by.op} has no gradient, and no other way leads to the loss",
                 why,
                 "a smooth form (softmax, sigmoid), or x + gt.stop_gradient(step(x) - x) where the step is meant",
                 cut.killed,
@@ -109,7 +109,7 @@ def piecewise_constant(e: Evidence) -> Iterator[Finding]:
         if cut.killed and flat and isinstance(cut.by, Node):
             yield piecewise_constant.finding(
                 Site.of(cut.by.location),
-                f"{cut.by.op} has derivative 0, and {len(cut.killed)} parameters have no other way to the loss",
+                f"{cut.by.op} has derivative 0, and no other way leads to the loss",
                 cut.reason.reason if cut.reason else OPS[cut.by.op].formula,
                 "x + gt.stop_gradient(step(x) - x), which passes the gradient straight through",
                 cut.killed,

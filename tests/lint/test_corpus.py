@@ -1,0 +1,69 @@
+"""Every broken program is found, at its line, with exactly its parameters, and nothing is found in a healthy one.
+
+The normal run takes a seeded share of all programs, at least one of every case, broken and healthy; `-m slow` all.
+`pytest tests/lint/test_corpus.py -s -k table` prints the confusion table.
+"""
+
+from collections import Counter
+from functools import cache
+
+import numpy as np
+import pytest
+from corpus import Outcome, Program, load_cases, programs
+
+SHARE = 2  # programs of each case and kind in the normal run
+
+
+@pytest.fixture(scope="session")
+def outcome(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    return cache(lambda program: program.run(folder))
+
+
+def chosen() -> list[Program]:
+    rng = np.random.default_rng(0)
+    kinds: dict[tuple, list[Program]] = {}
+    for program in programs():
+        kinds.setdefault((program.case.name, program.broken), []).append(program)
+    return [p[i] for p in kinds.values() for i in sorted(rng.permutation(len(p))[:SHARE])]
+
+
+CHOSEN = chosen()
+REST = [p for p in programs() if p not in CHOSEN]
+
+
+@pytest.mark.parametrize("program", CHOSEN, ids=str)
+def test_a_program(program, outcome):
+    assert_right(outcome(program))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", REST, ids=str)
+def test_every_other_program(program, outcome):
+    assert_right(outcome(program))
+
+
+def assert_right(found: Outcome) -> None:
+    complaints = list(found.complaints())
+    assert not complaints, found.text()
+
+
+def test_confusion_table(outcome):
+    """Rows: what was planted. Columns: what was found."""
+    table: Counter[tuple[str, str]] = Counter()
+    for program in CHOSEN:
+        planted = program.case.code if program.broken else "healthy"
+        for code in outcome(program).codes or ["nothing"]:
+            table[planted, code] += 1
+    print("\n" + as_table(table))  # noqa: T201  (shown by -s)
+    wrong = {(p, f): n for (p, f), n in table.items() if f != (p if p != "healthy" else "nothing")}
+    assert not wrong, as_table(table)
+    assert {c.code for c in load_cases() if c.broken is not None} == {p for p, _ in table} - {"healthy"}
+
+
+def as_table(table: Counter) -> str:
+    planted = sorted({p for p, _ in table}, key=lambda p: (p == "healthy", p))
+    found = sorted({f for _, f in table}, key=lambda f: (f == "nothing", f))
+    rows = [["planted", *(f.removeprefix("GT-") for f in found)]]
+    rows += [[p, *(str(table[p, f] or ".") for f in found)] for p in planted]
+    return "\n".join("  ".join(cell.rjust(7) for cell in row) for row in rows)
