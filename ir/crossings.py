@@ -61,13 +61,15 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Store:
-    """`module.name = <traced value>`: the value is not there when the compiled program runs."""
+    """`module.name = <traced value>`: the value is not there when the compiled program runs. `held_numbers`: the
+    attribute held an array or a number before, so that this looks like an update of state."""
 
     module: str
     name: str
     file: str
     line: int
     scope: str
+    held_numbers: bool = False
     column: int = field(default=0, compare=False)
 
 
@@ -76,6 +78,17 @@ class Write:
     """`parameter.data[...] = ` while tracing: it happens once, not in every step."""
 
     parameter: str
+    file: str
+    line: int
+    scope: str
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error that the tracer raised for what the user's code asked; the trace went on, so somebody caught it."""
+
+    message: str
     file: str
     line: int
     scope: str

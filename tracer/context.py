@@ -3,14 +3,14 @@ the numbers behind traced values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from ..ir.build import Builder, Ref, source_line
+from ..ir.build import Builder, Ref, TypeRuleViolation, source_line
 from ..ir.dims import Dim, DimScope, dim_scope
 from ..ir.graph import Attrs, Graph, Literal, Node, Operand, Value
 from ..ir.interp import Interpreter
@@ -78,6 +78,11 @@ class TraceBuilder(Builder):
         if found is not None:
             self._entering.append((*found, result))
         return result
+
+    def violation(self, op: Op, operands: Iterable[Operand], fact: Exception) -> TypeRuleViolation:
+        error = super().violation(op, operands, fact)
+        self.trace.ledger.refuse(str(error))
+        return error
 
     def flush(self) -> None:
         """Constants that came back without being an operand of a node: `gt.tensor(...)`, or a result as it is."""
@@ -302,8 +307,9 @@ class Trace:
             tag.written = written
         return escaped(stored.array, tag)
 
-    def attribute_stored(self, module: Module, name: str) -> None:
-        self.ledger.stores.append(Store(self.paths.get(id(module), ""), name, **self.ledger.spot()))
+    def attribute_stored(self, module: Module, name: str, old: Any) -> None:
+        held = isinstance(old, (int, float, np.ndarray, np.generic)) and not isinstance(old, bool)
+        self.ledger.stores.append(Store(self.paths.get(id(module), ""), name, held_numbers=held, **self.ledger.spot()))
 
     def leaked(self, tensors: Sequence[Ref]) -> LeakedTensor:
         """The error for a Tensor of an ended trace: where it was made, and where it is used."""

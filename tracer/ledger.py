@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.crossings import Escape, Leaf, Reentry, Store, Write
+from ..ir.crossings import Escape, Leaf, Reentry, Refusal, Store, Write
 from ..ir.graph import Value
 from ..ir.location import Location, is_user_file
 
@@ -60,6 +60,7 @@ class Ledger:
     leaves: list[Leaf] = field(default_factory=list)
     stores: list[Store] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
     cuts: dict[str, Location | None] = field(default_factory=dict)
     _memory: list[tuple[np.ndarray, Tag]] = field(default_factory=list, repr=False)
     _numbers: list[tuple[np.ndarray, Tag]] = field(default_factory=list, repr=False)
@@ -73,6 +74,10 @@ class Ledger:
         escape = Escape(kind, value=value, detail=detail, result=result, **self.spot())
         self.escapes.append(escape)
         return escape
+
+    def refuse(self, message: str) -> None:
+        """Notes an error of the tracer. One that ends the trace is nobody's to read."""
+        self.refusals.append(Refusal(message, **self.spot()))
 
     def remember(self, thing: Any, tag: Tag) -> None:
         """Keeps memory and numbers of what left, to recognise it when it comes back without its tag."""

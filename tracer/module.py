@@ -239,7 +239,7 @@ class Module:
             self._note_assignment(name, old)
         trace = current_trace()
         if trace is not None and any(isinstance(v, Ref) for _, v in _walk(value, "")):
-            trace.attribute_stored(self, name)
+            trace.attribute_stored(self, name, old)
         object.__setattr__(self, name, value)
 
     def _note_assignment(self, name: str, old: Any) -> None:

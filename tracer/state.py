@@ -15,7 +15,13 @@ _current: ContextVar[Trace | None] = ContextVar("gradtape_trace", default=None)
 
 class TraceError(TypeError):
     """The model's Python asks for something that a traced program cannot do; the message says what to
-    write."""
+    write. The running trace remembers it: user code may catch it and go on with something else."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        trace = current_trace()
+        if trace is not None:
+            trace.ledger.refuse(message)
 
 
 def current_trace() -> Trace | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ...ir.crossings import Escape, Leaf, Reentry, Store, Write
+from ...ir.crossings import Escape, Leaf, Reentry, Refusal, Store, Write
 from ...ir.graph import Graph, Operand, Value
 from ...ir.location import Location
 from .finding import Finding, Site
@@ -46,13 +46,14 @@ class Group:
 @dataclass(frozen=True)
 class Crossings:
     """What crossed the boundary with Python during a trace; `cuts` maps values that a `no_grad` block made constant to
-    the line of the block, `swallowed` are errors of the tracer that the user's code caught."""
+    the line of the block, `refusals` are errors of the tracer that the user's code caught."""
 
     escapes: Sequence[Escape] = ()
     reentries: Sequence[Reentry] = ()
     leaves: Sequence[Leaf] = ()
     stores: Sequence[Store] = ()
     writes: Sequence[Write] = ()
+    refusals: Sequence[Refusal] = ()
     cuts: Mapping[str, Location | None] = field(default_factory=dict)
 
 

@@ -8,6 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from ....ir.graph import Graph, Node
+from ..branches import branches, only_elsewhere
 from ..evidence import Evidence, Param
 from ..finding import Finding, Site
 from ..rule import rule
@@ -116,9 +117,10 @@ def never_read(e: Evidence) -> Iterator[Finding]:
         return x * gt.sigmoid(self.gate(x))
     """
     other_modes = e.retraces.modes.values() if e.retraces else ()
-    replaced = _snapshots(e)
+    elsewhere = {path for branch in branches(e) for path in only_elsewhere(e, branch)}  # GT-F01 speaks of these
+    spoken = elsewhere | set(_snapshots(e))
     for p in e.trainable:
-        if e.is_read(p.path) or p.path in replaced or any(_reads(graph, p.path) for graph in other_modes):
+        if e.is_read(p.path) or p.path in spoken or any(_reads(graph, p.path) for graph in other_modes):
             continue
         yield never_read.finding(
             Site.of(p.created),
