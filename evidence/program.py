@@ -70,4 +70,5 @@ def _group(optimizer: Optimizer, index: int, known: set[int]) -> Group:
     plain: dict[str, Any] = {k: v for k, v in options.items() if k != "lr"}
     rates = tuple(optimizer.learning_rate(step, index) for step in RATES_AT) if "lr" in options else ()
     everything = members is None or known <= {id(m) for m in members}
-    return Group(len(members) if members is not None else len(known), everything, strangers, plain, rates)
+    size = len(members) if members is not None else len(known)
+    return Group(type(optimizer).__name__, size, everything, strangers, plain, rates, optimizer.created)

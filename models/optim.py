@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from .. import tracer as gt
+from ..ir.location import user_location
 from ..tracer import Module, Parameter
 
 State = dict[str, Any]
@@ -36,6 +37,7 @@ class Optimizer:
         self.hyper = hyper
         self.groups = _groups(type(self).__name__, params, hyper)
         self.max_norm: float | None = None
+        self.created = user_location(outside=("models/",))
 
     def init(self, param: np.ndarray) -> dict[str, np.ndarray]:
         """The state of one parameter before the first update."""

@@ -295,8 +295,8 @@ class Trace:
 
     def parameter_data(self, stored: Parameter | Buffer) -> EscapedArray:
         """`parameter.data` inside a traced program: the values leave it; writing to them is noticed."""
-        name = self.names.get(id(stored), "")
         value = self.value_of(stored)
+        name = self.names.get(id(stored), "")
         tag = self.record("data", value, name)
         if isinstance(stored, Parameter):
 

@@ -33,14 +33,16 @@ class Param:
 
 @dataclass(frozen=True)
 class Group:
-    """A group of the optimizer: how many parameters it holds, those of them that are not the model's, its options, and
-    its learning rate in the first steps."""
+    """A group of the optimizer `kind`: how many parameters it holds, the shapes of those that are not the model's, its
+    options, and its learning rate at some steps."""
 
+    kind: str
     size: int
     everything: bool = True  # whether it holds all parameters of the model
     strangers: tuple[tuple[int, ...], ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     rates: tuple[float, ...] = ()
+    created: Location | None = None
 
 
 @dataclass(frozen=True)

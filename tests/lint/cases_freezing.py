@@ -18,6 +18,7 @@ case(
     """,
     kills=("gate",),
     layers="SKT",
+    hosts=("transformer", "cnn", "recurrent"),
 )
 
 case(

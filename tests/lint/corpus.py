@@ -14,7 +14,8 @@ A snippet stands inside a method with `self`. It gets an activation `h` (N, 8) a
 where the value left. `#! a, b` gives that line parameters of its own.
 
 params     parameters of the module around: a shape (random numbers), or source text
-kills      the parameters that the finding lists: names of `params`, paths below `self`, "upstream" and "downstream" for
+kills      the parameters that the finding lists: names of `params`, paths below `self` (or with "/" from the top),
+           "upstream" and "downstream" for
            the host's own before and after the snippet, "loss" and "optimizer" cases mostly say "all"
 layers     the layers that suffice: both programs are linted with these
 hosts      the hosts in which the class makes sense: transformer, cnn, recurrent, function
@@ -376,7 +377,8 @@ class Program:
         groups = {"upstream": self.host.before, "downstream": self.host.after}
         own = list(self.case.params)
         groups["all"] = (*self.host.before, *self.host.after, *(self.host.prefix + n for n in own))
-        return {path for name in names for path in groups.get(name, (self.host.prefix + name,))}
+        own_path = lambda name: name[1:] if name.startswith("/") else self.host.prefix + name
+        return {path for name in names for path in groups.get(name, (own_path(name),))}
 
 
 def filled(text: str, holes: Mapping[str, str]) -> str:

@@ -33,7 +33,9 @@ def frozen_branch(e: Evidence) -> Iterator[Finding]:
         )
         yield frozen_branch.finding(
             branch.site,
-            f"a branch on a traced value is frozen: {taken}",
+            "a loop on a traced value runs as often as for the example"
+            if loop
+            else "a branch on a traced value is taken as for the example, whatever the data",
             "Python decided with the numbers of the example, and the program holds what it decided",
             "gt.where(condition, a, b), with both arms traced"
             if branch.kind == "if"
@@ -125,18 +127,19 @@ def lost_state(e: Evidence) -> Iterator[Finding]:
     Right:
         self.running_mean = gt.buffer(np.zeros(8, "f4"))  # in __init__; forward stays as it is
     """
+    state = {(s.module, s.name) for s in e.crossings.stores if s.held_numbers}
     for store in e.crossings.stores:
-        name = f"{store.module}.{store.name}".lstrip(".")
+        name, is_state = f"{store.module}.{store.name}".lstrip("."), (store.module, store.name) in state
         yield lost_state.finding(
             Site.of(store),
             f"{name} is assigned a traced value: the compiled program will not update it",
             "the assignment runs once, while the program is traced"
-            if store.held_numbers
+            if is_state
             else "the value belongs to this trace, and is gone when it has ended",
             f"self.{store.name} = gt.buffer(...) in __init__"
-            if store.held_numbers
+            if is_state
             else "return it from forward, where it is needed outside",
-            severity="warning" if store.held_numbers else "info",
+            severity="warning" if is_state else "info",
         )
 
 

@@ -56,7 +56,7 @@ def constant_weight(e: Evidence) -> Iterator[Finding]:
         if p.in_trace:
             yield constant_weight.finding(
                 Site.of(p.created),
-                f"the Parameter {p.path} is made in forward, another one in every call",
+                "a Parameter is made in forward, another one in every call",
                 "the optimizer holds none of them",
                 "create it in __init__, and use it in forward",
                 [p.path],

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..evidence import Evidence
-from ..finding import NOWHERE, Finding, Site, short
+from ..finding import Finding, Site, short
 from ..rule import rule
 
 
@@ -53,7 +53,7 @@ def left_out(e: Evidence) -> Iterator[Finding]:
         return
     held = [p for p in e.trainable if p.group is not None and e.flow.reaches(p.path)]
     yield left_out.finding(
-        NOWHERE,
+        Site.of(e.groups[0].created if e.groups else None),
         f"{len(missing)} trainable parameters are in no group of the optimizer"
         + ("" if held else ", which holds nothing that the loss depends on"),
         f"a gradient reaches them, and nothing moves them: {short(missing, 3)}",
@@ -80,7 +80,7 @@ def strangers(e: Evidence) -> Iterator[Finding]:
         if group.strangers:
             shapes = ", ".join(str(list(s)) for s in group.strangers[:3])
             yield strangers.finding(
-                NOWHERE,
+                Site.of(group.created),
                 f"group {number} of the optimizer holds {len(group.strangers)} parameters that are not the model's",
                 f"their shapes are {shapes}; a part of the model was replaced after the optimizer was made",
                 "make the optimizer last, from model.parameters()",
@@ -106,22 +106,25 @@ def lost_step(e: Evidence) -> Iterator[Finding]:
         best = max(group.rates)
         if best <= 0.0:
             yield lost_step.finding(
-                NOWHERE,
+                Site.of(group.created),
                 f"the learning rate of group {number} is {best:g} at every step",
                 "the update is multiplied by it",
                 "a learning rate above 0, or gt.freeze the parameters",
                 [p.path for p in held],
             )
             continue
-        stuck = [p.path for p in held if _cannot_move(p.array, best)]
+        stuck = [p.path for p in held if group.kind in NORMALISED and _cannot_move(p.array, best)]
         if stuck:
             yield lost_step.finding(
-                NOWHERE,
+                Site.of(group.created),
                 f"updates of size {best:g} are below half of the spacing of the numbers in {len(stuck)} parameters",
                 "they are lost in rounding: the weights stay what they are, bit for bit",
                 "a larger learning rate, or dtype float64",
                 stuck,
             )
+
+
+NORMALISED = ("Adam", "AdamW", "Lion")  # an update is as large as the learning rate, whatever the gradient is
 
 
 def _cannot_move(array: np.ndarray, rate: float) -> bool:
@@ -143,7 +146,10 @@ def overwritten(e: Evidence) -> Iterator[Finding]:
     """
     for write in e.crossings.writes:
         read = [x for x in e.crossings.escapes if (x.file, x.line) == (write.file, write.line)]
-        own = sum(x.detail == write.parameter for x in read)
+        writes = sum(
+            (w.file, w.line, w.parameter) == (write.file, write.line, write.parameter) for w in e.crossings.writes
+        )
+        own = sum(x.detail == write.parameter for x in read) / writes  # the write itself asks for `data` once
         yield overwritten.finding(
             Site.of(write),
             f"{write.parameter} is written to while the program is traced",
