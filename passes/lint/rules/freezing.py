@@ -26,11 +26,7 @@ def frozen_branch(e: Evidence) -> Iterator[Finding]:
     for branch in branches(e):
         if branch.kind not in ("if", "while"):
             continue
-        taken = (
-            "the loop ran as often as for the example"
-            if branch.kind == "while"
-            else f"{branch.escape.result} was taken"
-        )
+        loop = branch.kind == "while"
         yield frozen_branch.finding(
             branch.site,
             "a loop on a traced value runs as often as for the example"
