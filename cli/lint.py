@@ -77,6 +77,8 @@ def show(report: Report, table: bool = True, console: Console | None = None) -> 
         for kind, line in parts(finding):
             console.print(Text(line, style=STYLES[kind]), soft_wrap=True)
         console.print()
+    for note in report.notes:
+        console.print(Text(note, style="dim"))
     if table and report.parameters:
         console.print(_table(report))
     console.print(Text(report.summary, style="bold green" if report.ok else "bold red"))

@@ -42,6 +42,7 @@ class Report:
     findings: tuple[Finding, ...]
     parameters: tuple[Verdict, ...]
     layers: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # evidence that could not be had
 
     @property
     def ok(self) -> bool:
@@ -69,7 +70,7 @@ class Report:
         return ", ".join(named) or "no findings"
 
     def __str__(self) -> str:
-        return "\n".join([*(text(f) for f in self.findings), self.summary])
+        return "\n".join([*(text(f) for f in self.findings), *self.notes, self.summary])
 
     def table(self) -> str:
         """One line for every parameter: paths, gradient norm, verdict."""
@@ -86,6 +87,7 @@ class Report:
         return {
             "summary": self.summary,
             "layers": list(self.layers),
+            "notes": list(self.notes),
             "findings": [_finding_dict(f) for f in self.findings],
             "parameters": [{**vars(v), "shape": list(v.shape)} for v in self.parameters],
         }
@@ -100,7 +102,7 @@ class Report:
             for f in data["findings"]
         )  # fmt: skip
         parameters = tuple(Verdict(**{**v, "shape": tuple(v["shape"])}) for v in data["parameters"])
-        return cls(findings, parameters, tuple(data["layers"]))
+        return cls(findings, parameters, tuple(data["layers"]), tuple(data["notes"]))
 
     def to_json(self, indent: int | None = 2) -> str:
         return json.dumps(self.to_dict(), indent=indent)
@@ -220,7 +222,11 @@ def make_report(evidence: Evidence, findings: Iterable[Finding], layers: Sequenc
     """The findings that no line allows, and what they mean for every parameter."""
     kept = grouped(f for f in findings if not allowed(f))
     verdicts = tuple(_verdict(evidence, p.path, kept) for p in evidence.params)
-    return Report(tuple(kept), verdicts, tuple(layers))
+    missing = dict(evidence.retraces.refusals) if evidence.retraces else {}
+    notes = [f"no second trace ({name}): {reason}" for name, reason in missing.items()]
+    if evidence.probe and evidence.probe.refusal:
+        notes.append(f"no probe: {evidence.probe.refusal}")
+    return Report(tuple(kept), verdicts, tuple(layers), tuple(notes))
 
 
 KILLS = ("error", "warning")
@@ -242,7 +248,7 @@ def _verdict(e: Evidence, path: str, findings: Sequence[Finding]) -> Verdict:
     elif e.groups is not None and param.group is None:
         verdict = "left out"
     elif zero is not None or (blamed and blamed.code in ZERO):
-        verdict, because = "zero", (zero or blamed).message  # type: ignore[union-attr]
+        verdict, because = "zero", zero.code if zero else because
     elif blamed is not None and blamed.severity == "error":
         verdict = "wrong"
     else:

@@ -1,0 +1,119 @@
+"""Group G: what the probe measures, and what the rules make of it."""
+
+import numpy as np
+import pytest
+
+import gradtape as gt
+
+RNG = np.random.default_rng(0)
+X, Y = RNG.standard_normal((16, 4)).astype("f4"), RNG.standard_normal((16, 2)).astype("f4")
+
+
+class Deep(gt.Module):
+    def __init__(self, activation, depth=20):
+        gt.manual_seed(0)
+        self.first = gt.nn.Linear(4, 8)
+        self.deep = [gt.nn.Linear(8, 8) for _ in range(depth)]
+        self.last = gt.nn.Linear(8, 2)
+        self.activation = activation
+
+    def forward(self, x):
+        h = self.first(x)
+        for layer in self.deep:
+            h = self.activation(h, layer)
+        return self.last(h)
+
+
+def codes(report):
+    return [f.code for f in report.findings]
+
+
+def test_a_vanished_gradient_names_the_layers_that_it_does_not_reach():
+    model = Deep(lambda h, layer: gt.sigmoid(layer(h)))
+    (finding,) = gt.lint(model, X, Y, loss=gt.mse_loss).findings
+    assert (finding.code, finding.severity) == ("GT-G03", "warning")
+    assert {"first.weight", "deep.0.weight"} <= set(finding.parameters)
+    assert not {"last.weight", "deep.19.weight"} & set(finding.parameters)
+    assert codes(gt.lint(Deep(lambda h, layer: h + gt.relu(layer(h))), X, Y, loss=gt.mse_loss)) == []
+
+
+def test_the_key_bias_is_rounding_noise_and_told_as_such():
+    gt.manual_seed(0)
+    model = gt.models.GPT(11, 8, 16, 1, 2, tied=False, qkv="separate")
+    ids = RNG.integers(0, 11, (2, 8))
+    report = gt.lint(model, ids, ids, loss=gt.cross_entropy, layers="G")
+    (finding,) = report.findings
+    assert (finding.code, finding.severity, finding.parameters) == ("GT-G05", "info", ("blocks.0.attn.k.bias",))
+    verdicts = {v.path: v.verdict for v in report.parameters}
+    assert verdicts.pop("blocks.0.attn.k.bias") == "zero"
+    assert set(verdicts.values()) == {"learns"}
+    assert report.summary == "20/21 parameters learn; 1 info"
+
+
+def test_the_probe_measures_what_finite_differences_say():
+    """Against a model whose gradient is known: loss = sum((x w - y)**2) / n."""
+    from gradtape.evidence import Subject, probe
+
+    w = gt.Parameter(RNG.standard_normal((4, 2)).astype("f4"))
+
+    class Linear(gt.Module):
+        def __init__(self):
+            self.w = w
+
+        def forward(self, x):
+            return x @ self.w
+
+    subject = Subject(Linear(), gt.mse_loss, None, (X, Y))
+    found = probe(subject, subject.trace(), ["w"])
+    assert found.refusal == ""
+    x, y = X[:2].astype(float), Y[:2].astype(float)  # the small shape
+    expected = 2 / y.size * x.T @ (x @ w.array.astype(float) - y)
+    g = found.gradients["w"]
+    assert g.norm64 == pytest.approx(np.linalg.norm(expected), rel=1e-12)
+    assert g.norm32 == pytest.approx(g.norm64, rel=1e-5) and 0 < g.noise < 1e-5 * g.norm64
+    assert g.error == 0.0 and g.later < g.norm64 and g.moved > 0
+    assert w.dtype == np.float32  # and everything is as it was
+
+
+def test_the_probe_notices_a_gradient_that_is_wrong_by_a_thousandth():
+    from gradtape.evidence import Subject, probe
+    from gradtape.ir.op import OPS
+
+    class Net(gt.Module):
+        def __init__(self):
+            self.w = gt.Parameter(RNG.standard_normal((4, 2)).astype("f4"))
+            self.b = gt.Parameter(np.zeros(2, "f4"))
+
+        def forward(self, x):
+            return gt.tanh(x @ self.w) + self.b
+
+    subject = Subject(Net(), gt.mse_loss, None, (X, Y))
+    right = OPS["tanh"].vjp
+    try:
+        OPS["tanh"].vjp = lambda g, y, x: (g * (1.001 - y * y),)
+        found = probe(subject, subject.trace(), ["w", "b"])
+    finally:
+        OPS["tanh"].vjp = right
+    assert 1e-4 < found.gradients["w"].error < 1e-2
+    assert found.gradients["b"].error == 0.0
+
+
+def test_what_stops_the_probe_is_told_and_the_model_is_as_before():
+    class Stubborn(gt.Module):
+        def __init__(self):
+            self.w = gt.Parameter(np.ones((4, 2), "f4"))
+
+        def forward(self, x):
+            if self.w.dtype != np.float32:
+                raise ValueError("only float32 here")
+            return x @ self.w
+
+    from gradtape.evidence import Subject, probe
+
+    model = Stubborn()
+    subject = Subject(model, gt.mse_loss, None, (X, Y))
+    assert probe(subject, subject.trace(), ["w"]).refusal == "ValueError: only float32 here"
+    assert model.w.dtype == np.float32 and model.training
+    report = gt.lint(model, X, Y, loss=gt.mse_loss)
+    assert codes(report) == [] and report.notes == ("no probe: ValueError: only float32 here",)
+    assert "no probe" in str(report) and gt.Report.from_dict(report.to_dict()) == report
