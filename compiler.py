@@ -34,6 +34,7 @@ from .runtime.program import Arena, GuardViolation, IndexOutOfRange, NotFinite, 
 from .runtime.threads import available_cpus
 from .tracer.module import Module, Parameter
 from .tracer.trace import Spec, Traced, spec, trace
+from .watching import Watch
 
 STAGES = ("traced", "differentiated", "fused", "tape")
 
@@ -122,6 +123,7 @@ class Compiled:
         self.last: Last | None = None
         self.examples: tuple[Any, ...] | None = None  # what compile() was given: arrays or specs
         self._step = 0
+        self._watch: Watch | None = None
         self._lock = threading.RLock()
         self._families: dict[tuple, _Family] = {}
         self._exact: dict[tuple, _Variant] = {}  # by everything that decides, sizes too: the quick way
@@ -162,6 +164,8 @@ class Compiled:
             out = self._run(variant, inputs)
             self._step += 1
             self.last = Last(float(out["loss"]), float(out["grad_norm"]), float(lrs[0]))
+            if self._watch is not None:
+                self._watch.after_step(self._step, variant.traced, [inputs[name] for name in variant.names])
             return out["loss"][()]
 
     def value_and_grad(self, *batch: Any) -> tuple[Any, dict[str, np.ndarray]]:
@@ -417,6 +421,14 @@ class Compiled:
                 "this program was not linted: it has no gradient, or lint='off'; give lint() the arrays of a call"
             )
         return self._latest.report
+
+    def watch(self, every: int = 100, warn: bool = True) -> Watch:
+        """From now on looks at the training every so many steps, for units that are never on, saturated activations and
+        weights that do not move; returns what it sees. A later call replaces an earlier one."""
+        if self.optimizer is None:
+            raise TypeError("there is no training to watch: compile(model, loss=..., optimizer=...)")
+        self._watch = Watch(self, every, warn)
+        return self._watch
 
     def memory(self) -> Memory:
         """The memory of the latest program, in bytes; prints as a short table."""

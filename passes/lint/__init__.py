@@ -8,9 +8,9 @@ from . import rules  # fills RULES
 from .evidence import Evidence
 from .finding import SEVERITIES, Finding, Site
 from .report import Report, Verdict, make_report
-from .rule import CRASHED, LAYERS, RULES, Rule, rule, run_rules
+from .rule import CRASHED, LAYERS, RULES, WATCHED, Rule, rule, run_rules
 
 __all__ = [
-    "CRASHED", "LAYERS", "RULES", "SEVERITIES", "Evidence", "Finding", "Report", "Rule", "Site", "Verdict",
+    "CRASHED", "LAYERS", "RULES", "SEVERITIES", "WATCHED", "Evidence", "Finding", "Report", "Rule", "Site", "Verdict",
     "make_report", "rule", "rules", "run_rules",
 ]  # fmt: skip

@@ -127,6 +127,23 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """What was seen of a training, in `looks` looks.
+
+    gradients  the norm of the gradient at every look, by parameter
+    still      for how many looks in a row a parameter has been the same, bit for bit
+    off        by the name of a relu's result: the units that were 0 for every example of every look
+    flat       by the name of a sigmoid's, tanh's or softmax's result: the share of it that was saturated at first
+    """
+
+    looks: int = 0
+    gradients: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    still: Mapping[str, int] = field(default_factory=dict)
+    off: Mapping[str, np.ndarray] = field(default_factory=dict)
+    flat: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Evidence:
     """Everything that the rules are given. `graph` is the traced program in training mode; `loss` its scalar loss,
     None for a program without one, whose outputs stand for it then. `explained` are the findings so far: rules of later
@@ -141,6 +158,7 @@ class Evidence:
     overwritten: Sequence[tuple[str, Location]] = ()  # parts that a loop has assigned over and over to one attribute
     retraces: Retraces | None = None
     probe: Probe | None = None
+    watched: Watched | None = None
     explained: Sequence[Finding] = ()
     flow: Flow = field(default=None, repr=False)  # type: ignore[assignment]  # who depends on whom, where gradient stops
 

@@ -26,6 +26,7 @@ from .finding import NOWHERE, SEVERITIES, Finding, Site, grouped
 
 # cheapest first: graph and registry; shapes, constants and ranges; the ledger; re-traces; numbers
 LAYERS = ("S", "K", "T", "D", "G")
+WATCHED = "R"  # what shows in the course of a training only: step.watch()
 CRASHED = "GT-X00"
 
 Check = Callable[[Evidence], Iterable[Finding]]
@@ -61,7 +62,7 @@ RULES: dict[str, Rule] = {}
 
 def rule(code: str, severity: str, layer: str, title: str) -> Callable[[Check], Rule]:
     """Registers a check under its code. `severity` is that of its findings unless they say otherwise."""
-    assert severity in SEVERITIES and layer in LAYERS, (code, severity, layer)
+    assert severity in SEVERITIES and layer in (*LAYERS, WATCHED), (code, severity, layer)
 
     def register(check: Check) -> Rule:
         if code in RULES:
@@ -76,7 +77,7 @@ def run_rules(evidence: Evidence, layers: Iterable[str] = LAYERS, rules: Iterabl
     """The findings of all rules of these layers, grouped by site. A rule that crashes is a finding of its own."""
     found: list[Finding] = []
     chosen = list(RULES.values() if rules is None else rules)
-    for layer in (name for name in LAYERS if name in set(layers)):
+    for layer in (name for name in (*LAYERS, WATCHED) if name in set(layers)):
         seen = replace(evidence, explained=tuple(found))
         for each in (r for r in chosen if r.layer == layer):
             found += _checked(each, seen)

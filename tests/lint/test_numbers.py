@@ -117,3 +117,64 @@ def test_what_stops_the_probe_is_told_and_the_model_is_as_before():
     report = gt.lint(model, X, Y, loss=gt.mse_loss)
     assert codes(report) == [] and report.notes == ("no probe: ValueError: only float32 here",)
     assert "no probe" in str(report) and gt.Report.from_dict(report.to_dict()) == report
+
+
+# step.watch() ---------------------------------------------------------------------------------------------------------
+class Rectified(gt.Module):
+    def __init__(self, bias, scale=1.0):
+        gt.manual_seed(1)
+        self.first = gt.nn.Linear(4, 16)
+        self.first.bias.data[...] = bias
+        self.last = gt.nn.Linear(16, 2)
+        self.scale = scale
+
+    def forward(self, x):
+        return gt.tanh(self.last(np.maximum(self.first(x), 0)) * self.scale)
+
+
+def watched(model, optimizer, steps=12, every=2, warn=False):
+    step = gt.compile(model, loss=gt.mse_loss, optimizer=optimizer, threads=1)
+    watch = step.watch(every, warn=warn)
+    rng = np.random.default_rng(2)
+    for _ in range(steps):
+        step(rng.standard_normal((8, 4)).astype("f4"), rng.standard_normal((8, 2)).astype("f4"))
+    return watch
+
+
+def test_units_that_are_never_on_are_counted_over_batches():
+    watch = watched(Rectified(bias=-10.0), gt.SGD(lr=0.01))
+    (finding,) = watch.report.findings
+    assert (finding.code, finding.severity) == ("GT-G01", "warning")
+    assert "16 of 16 units were 0 for every example of 6 batches" in finding.message
+    assert finding.parameters == ("first.weight", "first.bias") and "np.maximum" in str(watch.report)
+    assert watched(Rectified(bias=0.0), gt.SGD(lr=0.01)).report.findings == ()
+    assert watched(Rectified(bias=-10.0), gt.SGD(lr=0.01), steps=6).report.findings == ()  # three looks are too few
+
+
+def test_saturation_at_the_start_is_told_once_as_a_warning():
+    with pytest.warns(gt.LintWarning, match="step 2: GT-G02 .* of this tanh was saturated") as told:
+        watch = watched(Rectified(bias=1.0, scale=500.0), gt.SGD(lr=1e-6), warn=True)
+    assert len(told) == 1 and [f.code for f in watch.report.findings] == ["GT-G02"]
+
+
+def test_an_update_that_returns_what_it_was_given():
+    watch = watched(Rectified(bias=0.0), lambda param, grad, state, scalars: (param, state))
+    (finding,) = watch.report.findings
+    assert (finding.code, finding.severity) == ("GT-H03", "error")
+    assert set(finding.parameters) == {"first.weight", "first.bias", "last.weight", "last.bias"}
+
+
+def test_watching_changes_no_number_and_needs_a_training():
+    losses = []
+    for watching in (False, True):
+        step = gt.compile(Rectified(bias=0.0), loss=gt.mse_loss, optimizer=gt.AdamW(lr=0.01), threads=1)
+        if watching:
+            step.watch(every=1)
+        losses.append([float(step(X, Y)).hex() for _ in range(5)])
+    assert losses[0] == losses[1]
+    with pytest.raises(TypeError, match="no training to watch"):
+        gt.compile(Rectified(bias=0.0)).watch()
+    with pytest.raises(ValueError, match="every is a number of steps from 1"):
+        step.watch(every=0)
+    with pytest.raises(RuntimeError, match="the first look is at step 7"):
+        print(step.watch(every=7).report)  # noqa: T201

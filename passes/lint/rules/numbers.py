@@ -5,12 +5,103 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import median
 
+from ....ir.graph import Node
 from ..evidence import Evidence, Gradient
 from ..finding import Finding, Site
 from ..rule import rule
 
 NOISE = 1e-8  # float64 rounds 5e8 times more finely than float32: a gradient that shrinks by more than this is rounding
 VANISHED = 1e-8  # of the median parameter's gradient, relative to its size: a float32 sum of both forgets the smaller
+
+
+LOOKS = 4  # fewer looks at a training say nothing about all data
+
+
+@rule("GT-G01", "warning", "R", "units that are never on")
+def dead_units(e: Evidence) -> Iterator[Finding]:
+    """A unit whose relu gives 0 for every example gets no gradient: its weights stay as they are. `step.watch()` counts
+    them over several batches; one batch tells nothing.
+
+    Broken:
+        self.bias = gt.Parameter(np.full(64, -10.0, "f4"))
+        return gt.relu(x @ self.w + self.bias)
+
+    Right:
+        self.bias = gt.Parameter(np.zeros(64, "f4"))
+    """
+    if e.watched is None or e.watched.looks < LOOKS:
+        return
+    for name, off in e.watched.off.items():
+        count = int(off.sum())
+        if 2 * count <= off.size:
+            continue
+        node = _node(e, name)
+        yield dead_units.finding(
+            Site.of(node.location),
+            f"{count} of {off.size} units were 0 for every example of {e.watched.looks} batches",
+            "where relu is 0 so is its derivative: they can only come back if what feeds them changes",
+            "a smaller learning rate, biases that start at 0, normalised inputs, or a leaky relu",
+            e.flow.feeding(node.output) if count == off.size else (),
+        )
+
+
+@rule("GT-G02", "warning", "R", "activations that are saturated from the start")
+def saturated(e: Evidence) -> Iterator[Finding]:
+    """At the first look nearly all of a sigmoid, tanh or softmax lay where its derivative is below 1e-4. After training
+    that may be right; at the start it keeps everything before it from learning.
+
+    Broken:
+        attention = gt.softmax(q @ k.swapaxes(-1, -2) * 64, -1)
+
+    Right:
+        attention = gt.softmax(q @ k.swapaxes(-1, -2) / 64**0.5, -1)
+    """
+    for name, share in e.watched.flat.items() if e.watched else ():
+        if share > 0.9:
+            node = _node(e, name)
+            yield saturated.finding(
+                Site.of(node.location),
+                f"{share:.0%} of this {node.op} was saturated at the first look",
+                "its derivative is next to nothing there",
+                "scale what it is given: divide by sqrt(width), normalise the inputs",
+                e.flow.feeding(node.output),
+            )
+
+
+@rule("GT-H03", "error", "R", "an update that is never applied")
+def never_applied(e: Evidence) -> Iterator[Finding]:
+    """The gradient of a parameter is not 0, and the optimizer holds it, yet after several looks it is the same, bit for
+    bit: an update function that returns what it was given, or that something undoes.
+
+    Broken:
+        def update(param, grad, state, scalars):
+            return param, state
+
+    Right:
+        def update(param, grad, state, scalars):
+            return param - scalars["lr"] * grad, state
+    """
+    if e.watched is None:
+        return
+    stuck = [
+        p.path
+        for p in e.trainable
+        if p.group is not None
+        and e.watched.still.get(p.path, 0) >= LOOKS - 1
+        and all(e.watched.gradients.get(p.path, (0.0,)))
+    ]
+    if stuck:
+        yield never_applied.finding(
+            Site.of(e.groups[0].created if e.groups else None),
+            f"{len(stuck)} parameters have a gradient and do not move",
+            f"they were the same, bit for bit, in {LOOKS} looks in a row",
+            "an update that gives the new parameter back; a learning rate that their numbers can feel",
+            stuck,
+        )
+
+
+def _node(e: Evidence, name: str) -> Node:
+    return next(n for n in e.graph.nodes if any(v.name == name for v in n.outputs))
 
 
 @rule("GT-G03", "warning", "G", "a gradient that has vanished")
