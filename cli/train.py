@@ -82,8 +82,11 @@ def _prepare(resume: str | None, given: dict[str, Any]) -> Run:
 
     options, saved = options_for(given), None
     if resume is not None:
-        saved = load(Path(resume) if resume else Path(options.out) / options.name)
+        where = Path(resume) if resume else Path(options.out) / options.name
+        saved = load(where)
         options = options_of(saved.info)
+        folder = where if where.is_dir() else where.parent
+        options.name, options.out = folder.resolve().name, str(folder.parent)  # where it is now: it may have been moved
         for name, value in given.items():
             setattr(options, name, value)
     if options.model == "gpt" and options.width % options.heads:
@@ -178,7 +181,7 @@ def _draw(run: Run) -> str:
     axes.plot(steps, smoothed(losses), color="#1f5a99", linewidth=1.6, label="training, smoothed")
     read = run.readings()
     axes.plot(*zip(*read, strict=True), color="#c2410c", marker="o", markersize=3.5, label="validation")
-    axes.set(xlabel="step", ylabel=f"loss ({run.task.unit})", title=f"{run.options.name}: {run.options.data}")
+    axes.set(xlabel="step", ylabel=f"loss ({run.task.unit})", title=f"{run.options.name}: {Path(run.options.data).name}")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     path = run.folder / "loss.png"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,6 +121,16 @@ def test_images_are_moved():
     images = np.arange(9.0).reshape(1, 3, 3)
     np.testing.assert_array_equal(moved_by(images, np.array([[1, 0]]))[0], [[0, 0, 0], [0, 1, 2], [3, 4, 5]])
     np.testing.assert_array_equal(moved_by(images, np.array([[0, -1]]))[0], [[1, 2, 0], [4, 5, 0], [7, 8, 0]])
+
+
+def test_a_run_that_was_moved_goes_on_where_it_is(tmp_path, finished):
+    shutil.copytree(finished, tmp_path / "moved")
+    before = (finished / "log.jsonl").read_text()
+    args = ["train", "--resume", str(tmp_path / "moved"), "--steps", "63", "--no-plot", "--sample", "0"]
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == 0, result.output
+    assert load(tmp_path / "moved").info["step"] == 63 and len(losses(tmp_path / "moved")) == 63
+    assert (finished / "log.jsonl").read_text() == before
 
 
 def test_resuming_with_other_options_names_them_all(corpus, tmp_path, finished):
