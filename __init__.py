@@ -49,6 +49,9 @@ from .tracer import (  # arrays
 from .tracer import (  # networks
     dropout, embedding, layer_norm, linear, matmul, one_hot, rms_norm, scaled_dot_product_attention, take,
 )
+from .tracer import (  # loops
+    scan,
+)
 from .tracer import (  # losses
     binary_cross_entropy_with_logits, cross_entropy, l1_loss, mse, mse_loss, nll_loss,
 )

@@ -179,7 +179,7 @@ class Builder:
             types = [o.type for o in operands]
             attrs = {k: _plain(v) for k, v in attrs.items()}
             try:
-                inferred = op.infer(*types, **attrs)
+                inferred = op.infer(*types, **attrs, **({"regions": regions} if regions else {}))
             except TypeRuleError as fact:
                 raise self.violation(op, given, fact) from None
         results = inferred if isinstance(inferred, tuple) else (inferred,)
@@ -187,6 +187,15 @@ class Builder:
         self.nodes.append(Node(op.name, tuple(operands), attrs, values, regions, self.location()))
         refs = tuple(self.ref(self, v) for v in values)
         return refs if isinstance(inferred, tuple) else refs[0]
+
+    def current(self, node: Node) -> Node:
+        """The node that now makes the results of `node`: itself, or what `replace` put in its place."""
+        return next(n for n in reversed(self.nodes) if n.outputs[:1] == node.outputs[:1])
+
+    def replace(self, old: Node, new: Node) -> None:
+        """Puts `new` in the place of `old`: it gives the same values, and perhaps more after them."""
+        assert new.outputs[: len(old.outputs)] == old.outputs
+        self.nodes[self.nodes.index(old)] = new
 
     def operand(self, arg: Any) -> Operand:
         """What a node reads for `arg`: the value of a Ref, a literal for a Python number, a constant for an array."""

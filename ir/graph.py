@@ -66,6 +66,11 @@ class Node:
     def output(self) -> Value:
         return self.outputs[0]
 
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """What a type rule takes beside the types: the attributes, and the regions where there are some."""
+        return {**self.attrs, "regions": self.regions} if self.regions else dict(self.attrs)
+
     def values(self) -> Iterator[Value]:
         """The inputs that are values (not literals)."""
         return (v for v in self.inputs if isinstance(v, Value))

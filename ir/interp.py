@@ -49,17 +49,21 @@ def concrete_type(t: TensorType, dims: Mapping[str, int]) -> TensorType:
     return TensorType(t.dtype, concrete(t.shape, dims))
 
 
+Watch = Callable[[Node, list[Any], tuple[np.ndarray, ...]], None]
+
+
 class Interpreter:
     """Evaluates values of one graph for given inputs, each node once and only when asked for.
 
-    `watch(node, results)` is called after every node: it is how a replay finds the first node that went wrong.
+    `watch(node, operands, results)` is called after every node, also of regions: it is how a replay finds the first
+    node that went wrong.
     """
 
     def __init__(
         self,
         graph: Graph,
         inputs: Mapping[str, Any],
-        watch: Callable[[Node, tuple[np.ndarray, ...]], None] | None = None,
+        watch: Watch | None = None,
         dims: Mapping[str, int] | None = None,
     ) -> None:
         self.graph = graph
@@ -82,16 +86,31 @@ class Interpreter:
     def _evaluate(self, node: Node) -> None:
         op = OPS[node.op]
         attrs = {k: concrete(v, self.dims) for k, v in node.attrs.items()}
+        args = [self[o] for o in node.inputs]
         if node.op == "constant":
             results: Any = self.graph.constants[node.attrs["digest"]]
         else:
-            args = [self[o] for o in node.inputs]
-            expected = [concrete_type(v.type, self.dims) for v in node.outputs]
-            results = op.reference(tuple(expected) if len(expected) > 1 else expected[0], *args, **attrs)
+            expected = tuple(concrete_type(v.type, self.dims) for v in node.outputs)
+            if node.regions:
+                attrs["regions"] = tuple(Region(r, self.watch, self.dims) for r in node.regions)
+            several = len(expected) > 1 or node.regions
+            results = op.reference(expected if several else expected[0], *args, **attrs)
         results = results if isinstance(results, tuple) else (results,)
         self._values.update(zip(node.outputs, results, strict=True))
         if self.watch is not None:
-            self.watch(node, results)
+            self.watch(node, args, results)
+
+
+class Region:
+    """A region as a function of arrays, one for each of its inputs; returns its outputs in a tuple, of `types`."""
+
+    def __init__(self, graph: Graph, watch: Watch | None, dims: Mapping[str, int]) -> None:
+        self.graph, self.watch, self.dims = graph, watch, dims
+        self.types = tuple(concrete_type(v.type, dims) for _, v in graph.outputs)
+
+    def __call__(self, *arrays: Any) -> tuple[Any, ...]:
+        inputs = {v.name: a for v, a in zip(self.graph.inputs, arrays, strict=True)}
+        return tuple(Interpreter(self.graph, inputs, self.watch, self.dims).run()[0].values())
 
 
 def evaluate_graph(graph: Graph, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -11,6 +11,10 @@
 Instead of `scalar` an op has a `body` (made of other ops), or `kind` says how the runtime handles it (`"view"`,
 `"reduce"`, `"gemm"`, `"kernel"`, ...). Attributes are keyword arguments. Called on traced values an Op records a node;
 called on plain arrays it runs its reference.
+
+An op with regions (sub-graphs) gives its results as a tuple. Its `infer` takes the graphs as `regions=`, its `ref`
+takes them as functions of arrays (`ir/interp.py`). Its derivative is `derive(builder, node, cotangents, gradients)`:
+cotangents per result (None: no path), and `gradients` of passes/autodiff.py for what stands in the regions.
 """
 
 from __future__ import annotations
@@ -45,7 +49,20 @@ def gradient_not_written(reason: str = "") -> NoGradient:
     return NoGradient("not written yet", reason)
 
 
-_FIELDS = {"infer", "ref", "vjp", "scalar", "body", "reduce", "kind", "promote", "random", "generator", "needs"}
+_FIELDS = {
+    "infer",
+    "ref",
+    "vjp",
+    "scalar",
+    "body",
+    "reduce",
+    "kind",
+    "promote",
+    "random",
+    "generator",
+    "needs",
+    "derive",
+}
 
 
 class Op:
@@ -64,6 +81,7 @@ class Op:
         rule: Any = fields.get("vjp")
         self.nondiff: NoGradient | None = rule if isinstance(rule, NoGradient) else None
         self.vjp: Callable[..., tuple] | None = None if isinstance(rule, NoGradient) else rule
+        self.derive: Callable[..., Any] | None = fields.get("derive")
         self.scalar: Callable[..., Any] | None = fields.get("scalar")
         self.body: Callable[..., Any] | None = fields.get("body")
         self.reduce: str | None = fields.get("reduce")  # the combining operation of a reduction: sum, max, min, ...

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Graph, Literal, Node
+from .graph import Graph, Node
 from .interp import Interpreter
 
 
@@ -19,18 +19,15 @@ def first_not_finite(graph: Graph, inputs: Mapping[str, Any]) -> str | None:
         return f"because  {', '.join(bad)} already had NaN or infinite elements"
     culprit: list[str] = []
 
-    def watch(node: Node, results: tuple[np.ndarray, ...]) -> None:
+    def watch(node: Node, operands: list[Any], results: tuple[np.ndarray, ...]) -> None:
         if culprit or all(np.all(np.isfinite(r)) for r in results):
             return
-        if any(isinstance(o, Literal) and not np.isfinite(o.value) for o in node.inputs):
-            return
-        if any(not np.all(np.isfinite(interpreter[v])) for v in node.values() if v.type.is_float):
+        if any(not np.all(np.isfinite(a)) for a in operands if np.asarray(a).dtype.kind == "f"):
             return
         where, count = node.location, int(np.sum(~np.isfinite(results[0])))
         at = f" at {where.file}:{where.line} {where.scope}".rstrip() if where else ""
         part = "the gradient of " if where and where.of else ""
         culprit.append(f"first    {part}{node.op}{at} made {count} NaN or infinite elements")
 
-    interpreter = Interpreter(graph, {v.name: inputs[v.name] for v in graph.inputs}, watch)
-    interpreter.run()
+    Interpreter(graph, {v.name: inputs[v.name] for v in graph.inputs}, watch).run()
     return culprit[0] if culprit else None

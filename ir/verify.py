@@ -31,8 +31,9 @@ def verify(graph: Graph, stage: str = "traced") -> Graph:
     return graph
 
 
-def _verify(graph: Graph, illegal: dict[str, str], outer: set[str] | None) -> None:
-    """`outer`: the symbols that the graph around a region gives values to; None for a whole program."""
+def _verify(graph: Graph, illegal: dict[str, str], outer: set[str] | None, around: DimScope | None = None) -> None:
+    """`outer`: the symbols that the graph around a region gives values to, `around`: what is known of them there; None
+    for a whole program."""
     defined: dict[str, Value] = {}
     for value in graph.inputs:
         _define(graph, defined, value, None)
@@ -46,14 +47,15 @@ def _verify(graph: Graph, illegal: dict[str, str], outer: set[str] | None) -> No
     sizes |= outer or set()
     for value in graph.inputs:
         _check_symbols(graph, None, value, sizes)
-    with dim_scope(DimScope(dict(graph.symbols), list(graph.guards))), quiet():
+    scope = around or DimScope(dict(graph.symbols), list(graph.guards))
+    with dim_scope(scope), quiet():
         for node in graph.nodes:
             _check_node(graph, node, illegal, defined)
             for value in node.outputs:
                 _define(graph, defined, value, node)
                 _check_symbols(graph, node, value, sizes)
             for region in node.regions:
-                _verify(region, illegal, sizes)
+                _verify(region, illegal, sizes, scope)
     _check_results(graph, defined)
 
 
@@ -71,7 +73,7 @@ def _check_node(graph: Graph, node: Node, illegal: dict[str, str], defined: dict
     if node.op == "constant":
         _check_constant(graph, node)
     try:
-        inferred = op.infer(*(o.type for o in node.inputs), **node.attrs)
+        inferred = op.infer(*(o.type for o in node.inputs), **node.keywords)
     except Exception as fact:  # a type rule may trip in any way over attributes that no builder would make
         kind = "" if isinstance(fact, TypeError) else f"{type(fact).__name__}: "
         raise _error(graph, node, f"its type rule refuses it: {kind}{fact}") from None

@@ -40,9 +40,15 @@ def gradients(
     for node in reversed(nodes):
         op = OPS[node.op]
         incoming = [total.get(v) for v in node.outputs]
-        if op.vjp is None or all(g is None for g in incoming) or not active.intersection(node.values()):
+        rule = op.derive or op.vjp
+        if rule is None or all(g is None for g in incoming) or not active.intersection(node.values()):
             continue
         with builder.at(node, serving=True):
+            if op.derive is not None:
+                parts = op.derive(builder, node, incoming, gradients)
+                _add_up(total, active, node, parts)
+                continue
+            assert op.vjp is not None
             seeds = [_zeros(builder, v.type) if g is None else g for g, v in zip(incoming, node.outputs, strict=True)]
             outs = [builder.wrap(v) for v in node.outputs]
             args = [builder.wrap(v) if isinstance(v, Value) else v.value for v in node.inputs]
@@ -51,12 +57,17 @@ def gradients(
                 parts = op.vjp(seeds if several else seeds[0], outs if several else outs[0], *args, **node.attrs)
             if len(parts) != len(args):
                 raise TypeError(f"the derivative of {op.name} gives {len(parts)} cotangents for {len(args)} operands")
-            for operand, part in zip(node.inputs, parts, strict=True):
-                if part is None or operand not in active or not isinstance(operand, Value):
-                    continue
-                part = fit(part, operand.type)
-                total[operand] = total[operand] + part if operand in total else part
+            _add_up(total, active, node, parts)
     return [total.get(v) for v in wrt]
+
+
+def _add_up(total: dict[Value, Any], active: set[Value], node: Node, parts: Sequence[Any | None]) -> None:
+    """Adds the cotangents of a node's operands to those that came on other paths."""
+    for operand, part in zip(node.inputs, parts, strict=True):
+        if part is None or operand not in active or not isinstance(operand, Value):
+            continue
+        part = fit(part, operand.type)
+        total[operand] = total[operand] + part if operand in total else part
 
 
 def _depending(nodes: Sequence[Node], wrt: Sequence[Value]) -> set[Value]:

@@ -12,9 +12,10 @@ import rows_linalg
 import rows_nn
 import rows_random
 import rows_reduce
+import rows_scan
 import rows_shape
 from cases import ROWS
 
-FAMILIES = (rows_elementwise, rows_index, rows_linalg, rows_nn, rows_random, rows_reduce, rows_shape)
+FAMILIES = (rows_elementwise, rows_index, rows_linalg, rows_nn, rows_random, rows_reduce, rows_scan, rows_shape)
 
 __all__ = ["FAMILIES", "ROWS"]

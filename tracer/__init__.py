@@ -6,6 +6,7 @@ from .functional import *  # noqa: F403
 from .generate import *  # noqa: F403
 from .gradmode import no_grad
 from .ledger import Escape, Leaf, Ledger, Reentry, Store, Write
+from .loops import scan
 from .losses import *  # noqa: F403
 from .module import Buffer, Module, Parameter, buffer, freeze
 from .neural import *  # noqa: F403

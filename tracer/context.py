@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..ir.build import Builder, Ref, TypeRuleViolation, source_line
-from ..ir.dims import Dim, DimScope, dim_scope
+from ..ir.dims import Dim, DimScope, Shape, dim_scope
 from ..ir.graph import Attrs, Graph, Literal, Node, Operand, Value
 from ..ir.interp import Interpreter
 from ..ir.location import Location, user_location
@@ -83,6 +83,10 @@ class TraceBuilder(Builder):
         error = super().violation(op, operands, fact)
         self.trace.ledger.refuse(str(error))
         return error
+
+    def replace(self, old: Node, new: Node) -> None:
+        super().replace(old, new)
+        self.trace._indexed = 0  # who made what is looked up anew
 
     def flush(self) -> None:
         """Constants that came back without being an operand of a node: `gt.tensor(...)`, or a result as it is."""
@@ -206,6 +210,12 @@ class Trace:
 
         return self.input(name, TensorType("i64"), "scalar", np.int64(rng.initial_seed() if name == "seed" else 0))
 
+    def draw(self, op: Op, shape: Shape, dtype: str) -> Tensor:
+        """Random numbers of this program: a site of their own at the present seed and step."""
+        seed, step, site = self.scalar("seed"), self.scalar("step"), self.builder.new_site()
+        with running(self):
+            return self.builder.emit(op, (seed, step), {"shape": shape, "site": site, "dtype": dtype})
+
     def dim_scalar(self, dim: Dim) -> Tensor:
         return self.builder.wrap(self.builder.dim_scalar(dim))
 
@@ -237,6 +247,9 @@ class Trace:
         self.stored[id(buffer)] = tensor
         self.builder.updates[self.names[id(buffer)]] = tensor._value
 
+    def closure_name(self, ref: Ref) -> str:
+        return f"closure.{len(self.closure)}"
+
     def enclosed(self, ref: Ref) -> Tensor:
         """A value of an enclosing trace as an input of this one."""
         trace = getattr(ref._builder, "trace", None)
@@ -252,7 +265,7 @@ class Trace:
                 f"{ref!r} belongs to trace {ref._builder.name}, which does not enclose {self.builder.name}"
             )
         if ref._value not in self._enclosed:
-            name = f"closure.{len(self.closure)}"
+            name = self.closure_name(ref)
             self.closure[name] = ref  # type: ignore[assignment]
             self._enclosed[ref._value] = self.input(name, ref.type, "input", ref)
         return self._enclosed[ref._value]

@@ -4,14 +4,28 @@ next site of the step."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from ..ir.op import OPS
+from ..ir.dims import Shape
+from ..ir.op import OPS, Op
 from .apply import public, run
 from .functional import _shape
 from .state import current_trace
+
+
+class _Rounds:
+    """A loop that runs eagerly, and what its rounds have drawn so far: `count` draws in the present one."""
+
+    def __init__(self, rounds: int) -> None:
+        self.rounds, self.round, self.count = rounds, 0, 0
+        self.drawn: dict[tuple, Any] = {}
+
+    def begin(self, number: int) -> None:
+        self.round, self.count = number, 0
 
 
 class _Eager:
@@ -19,6 +33,7 @@ class _Eager:
 
     def __init__(self, seed: int) -> None:
         self.seed, self.step, self.site = seed, 0, 0
+        self.loops: list[_Rounds] = []
         self.generator = np.random.default_rng(seed)
 
 
@@ -54,10 +69,32 @@ def uniform(*shape: Any, dtype: str = "f32") -> Any:
     """Uniform numbers in [0, 1) of a shape; sizes may be Dims."""
     sizes, trace = _shape(shape), current_trace()
     if trace is not None:
-        seed, step, site = trace.scalar("seed"), trace.scalar("step"), trace.builder.new_site()
-        return run(OPS["uniform"], seed, step, shape=sizes, site=site, dtype=dtype)
-    site, _eager.site = _eager.site, _eager.site + 1
-    return run(OPS["uniform"], _eager.seed, _eager.step, shape=sizes, site=site, dtype=dtype)
+        return trace.draw(OPS["uniform"], sizes, dtype)
+    return _draw(OPS["uniform"], sizes, dtype, len(_eager.loops))
+
+
+def _draw(op: Op, shape: Shape, dtype: str, depth: int) -> Any:
+    """An eager draw within `depth` loops. As in a traced program, a loop draws for all its rounds at once."""
+    if depth == 0:
+        site, _eager.site = _eager.site, _eager.site + 1
+        return run(op, _eager.seed, _eager.step, shape=shape, site=site, dtype=dtype)
+    loop = _eager.loops[depth - 1]
+    key = (op, shape, dtype, loop.count)
+    if key not in loop.drawn:
+        loop.drawn[key] = _draw(op, (loop.rounds, *shape), dtype, depth - 1)
+    loop.count += 1
+    return loop.drawn[key][loop.round]
+
+
+@contextmanager
+def rounds(count: int) -> Iterator[Callable[[int], None]]:
+    """Eager mode: a loop of `count` rounds; what it gives is called with the number of each round as it begins."""
+    loop = _Rounds(count)
+    _eager.loops.append(loop)
+    try:
+        yield loop.begin
+    finally:
+        _eager.loops.remove(loop)
 
 
 @public

@@ -44,7 +44,7 @@ def test_results_have_the_declared_dtype() -> None:
 def test_every_node_is_watched_once_in_order() -> None:
     graph, seen = parse(GRAPH), []
 
-    def watch(node: Node, results: tuple[np.ndarray, ...]) -> None:
+    def watch(node: Node, operands: list, results: tuple[np.ndarray, ...]) -> None:
         seen.append((node, [r.shape for r in results]))
 
     Interpreter(graph, INPUTS, watch).run()
@@ -56,7 +56,7 @@ def test_the_watcher_sees_a_node_before_the_next_one_runs() -> None:
     """That is what a search for the first wrong value stands on."""
     graph = parse("graph g(%x: f32[1] input) {\n %0: f32[1] = log(%x)\n %1: f32[1] = neg(%0)\n return out=%1\n}")
 
-    def watch(node: Node, results: tuple[np.ndarray, ...]) -> None:
+    def watch(node: Node, operands: list, results: tuple[np.ndarray, ...]) -> None:
         if not np.isfinite(results[0]).all():
             raise FloatingPointError(node.op)
 

@@ -12,7 +12,7 @@ from gradtape.ir.op import OPS, NoGradient, Op, no_gradient, op
 from gradtape.ir.types import TensorType
 from rows import ROWS
 
-KINDS = ("elementwise", "reduce", "view", "copy", "composite", "gemm", "kernel", "constant")
+KINDS = ("elementwise", "reduce", "view", "copy", "composite", "gemm", "kernel", "constant", "loop")
 WHYS = ("not differentiable", "zero almost everywhere", "not written yet")
 REDUCTIONS = ("sum", "prod", "max", "min", "any", "all")
 
@@ -24,7 +24,9 @@ def complaints(record: Op, rows: dict[str, Row]) -> list[str]:
         found.append("no formula as the first line of the docstring")
     if record.ref is None and record.body is None:
         found.append("neither a reference nor a body")
-    if record.vjp is None and not (record.nondiff and record.nondiff.reason and record.nondiff.kind in WHYS):
+    if record.vjp is record.derive is None and not (
+        record.nondiff and record.nondiff.reason and record.nondiff.kind in WHYS
+    ):
         found.append("neither a derivative nor the reason why there is none")
     if record.kind not in KINDS:
         found.append(f"kind {record.kind!r} is not one of {', '.join(KINDS)}")

@@ -182,7 +182,7 @@ def test_composites_are_legal_until_they_are_expanded() -> None:
 
 REGION = """\
 graph outer(%x: f32[B] input) {
-  %0: f32[B] = neg(%x) {
+  %0: f32[B] = scan(%x) {carries=1, consts=0, length=3, reverse=false} {
     region body(%h: f32[B] input) {
       %0: f32[B] = softmax(%h) {axis=0}
       return h=%0
@@ -198,7 +198,7 @@ graph outer(%x: f32[B] input) {
     [
         ("axis=0", "axis=1", "axis 1 is out of range"),
         ("softmax(%h)", "softmix(%h)", "there is no op softmix"),
-        ("(%h: f32[B]", "(%h: f32[C]", "is declared"),
+        ("(%h: f32[B]", "(%h: f32[C]", r"the body takes %h: f32\[C\], the operand gives f32\[B\]"),
     ],
 )
 def test_regions_are_checked(old: str, new: str, says: str) -> None:
@@ -210,8 +210,10 @@ def test_regions_are_checked(old: str, new: str, says: str) -> None:
 
 
 def test_a_region_may_use_the_symbols_of_the_graph_around_it() -> None:
-    text = REGION.replace("region body(%h: f32[B] input)", "region body(%h: f32[2*B] input)")
-    verify(parse(text.replace("%0: f32[B] = softmax", "%0: f32[2*B] = softmax")))
+    text = REGION.replace("(%x: f32[B] input", "(%y: f32[B] input, %x: f32[2*B] input").replace(
+        "%0: f32[B]", "%0: f32[2*B]"
+    )
+    verify(parse(text.replace("region body(%h: f32[B] input)", "region body(%h: f32[2*B] input)")))
 
 
 def test_attributes_cannot_use_unknown_symbols() -> None:
