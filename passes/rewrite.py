@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from ..ir.build import Builder
 from ..ir.dims import DimScope, dim_scope
 from ..ir.graph import Graph, Literal, Node, Operand, Value
 from ..ir.op import OPS
+from .loops import narrow
 
 
 def rebuild(graph: Graph, emit: Callable[[Builder, Node, list[Any]], Any], **changes: Any) -> Graph:
@@ -40,6 +42,19 @@ def copy_node(builder: Builder, node: Node, args: list[Any]) -> Any:
     return builder.emit(OPS[node.op], args, node.attrs, node.regions)
 
 
+def map_regions(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
+    """`graph` with every region replaced by what a pass makes of it, which may use what is known of the sizes around
+    it. A region's inputs and outputs stay in their order."""
+
+    def inside(region: Graph) -> Graph:
+        changed = change(region.replace(symbols=graph.symbols, guards=graph.guards))
+        return changed.replace(symbols={}, guards=())
+
+    if not any(n.regions for n in graph.nodes):
+        return graph
+    return graph.replace(nodes=tuple(replace(n, regions=tuple(map(inside, n.regions))) for n in graph.nodes))
+
+
 def expand(graph: Graph) -> Graph:
     """Replaces composite ops by their bodies, also inside bodies. Reductions keep their axes: a reshape drops them, so
     that the axes of all values of a fused group stand in the same place."""
@@ -53,6 +68,7 @@ def expand(graph: Graph) -> Graph:
             return OPS["reshape"](kept, shape=node.output.type.shape)
         return copy_node(builder, node, args)
 
+    graph = map_regions(graph, expand)
     while any(OPS[n.op].body is not None or _drops_axes(n) for n in graph.nodes):  # a body may use composites
         graph = rebuild(graph, emit)
     return graph
@@ -63,11 +79,12 @@ def _drops_axes(node: Node) -> bool:
 
 
 def remove_dead(graph: Graph) -> Graph:
-    """Drops nodes that no result needs. Inputs stay: a parameter that is never read is a fact to report."""
+    """Drops nodes that no result needs, and what loops do for nothing. Inputs stay: a parameter that is never read is a fact to report."""
     live = {v for v in graph.results() if isinstance(v, Value)}
     kept = []
     for node in reversed(graph.nodes):
         if live.intersection(node.outputs):
+            node = narrow(node, live) if node.op == "scan" else node
             kept.append(node)
             live.update(node.values())
     used = {n.attrs["digest"] for n in kept if n.op == "constant"}

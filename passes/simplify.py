@@ -15,7 +15,8 @@ from ..ir.dims import Shape, identical, same_shape
 from ..ir.graph import Graph, Literal, Node, Value
 from ..ir.op import OPS
 from ..ir.types import is_one
-from .rewrite import copy_node, rebuild, remove_dead
+from .loops import tidy
+from .rewrite import copy_node, map_regions, rebuild, remove_dead
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,14 @@ RULES = (
 
 
 def simplify(graph: Graph) -> Graph:
-    """All of it, in one walk and a clean-up."""
+    """All of it, in one walk and a clean-up; regions first."""
+    graph = map_regions(graph, simplify)
     return remove_dead(common_subexpressions(remove_dead(rebuild(graph, _emit))))
 
 
 def _emit(builder: Builder, node: Node, args: list[Any]) -> Any:
+    if node.op == "scan":
+        return tidy(builder, node, args)
     folded = _fold_shape_op(node, args) if node.op != "add" else _join_slices(node, args)
     if folded is not None:
         return folded
