@@ -79,12 +79,18 @@ class Loop:
         inputs = (*self.consts, *self.carries, *self.xs)
         outputs = [(v.name, new) for v, (new, _) in self.carries.items()]
         outputs += [(f"y.{i}", y) for i, y in enumerate(ys)]
-        used = {n.attrs["digest"] for n in self.nodes if n.op == "constant"}
+        live: set[Any] = {v for _, v in outputs}
+        nodes = []
+        for node in reversed(self.nodes):
+            if live.intersection(node.outputs):
+                nodes.append(node)
+                live.update(node.values())
+        used = {n.attrs["digest"] for n in nodes if n.op == "constant"}
         body = Graph(
             self.body.name,
             inputs,
             {v.name: "input" for v in inputs},
-            tuple(self.nodes),
+            tuple(reversed(nodes)),
             tuple(outputs),
             constants={k: a for k, a in self.constants.items() if k in used},
         )
