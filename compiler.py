@@ -25,6 +25,7 @@ from .ir.types import DTYPES, TensorType, dtype_name
 from .linting import GradientError, LintError, LintWarning, judge, lint
 from .models.optim import as_optimizer
 from .passes.autodiff import differentiate
+from .passes.hoist import hoist
 from .passes.lint import Report
 from .passes.lower import lower
 from .passes.optimize import Update, apply_updates, state_name
@@ -275,7 +276,7 @@ class Compiled:
         if entry == "step":
             graph = self._optimize(graph)
             checks = ("loss", "grad_norm")
-        graph = simplify(expand(simplify(graph)))
+        graph = simplify(hoist(simplify(expand(simplify(graph)))))
         stages["fused"] = graph
         tape = lower(graph, checks)
         stages["tape"] = tape

@@ -88,9 +88,13 @@ def products_only(step, batch):
             inputs[name] = np.zeros((), np.float32)
     bound = program.bind(inputs)
     bound.ready(program)
-    calls = [dataclasses.replace(c, barrier=False) for c in bound.plan.calls if c and c.instr.kernel.startswith("gemm")]
-    bind._place_barriers(program.tape, calls, bound.plan.threads, bound.plan.sizes)
-    plan = dataclasses.replace(bound.plan, calls=calls)
+    entries = [
+        dataclasses.replace(e, barrier=False) if isinstance(e, bind.Call) else e
+        for e in bound.plan.entries
+        if isinstance(e, (bind.Open, bind.Close)) or (isinstance(e, bind.Call) and e.instr.kernel.startswith("gemm"))
+    ]
+    bind.place_barriers(program.tape, entries, bound.plan.threads, bound.plan.sizes)
+    plan = dataclasses.replace(bound.plan, entries=entries)
     tables = bind.build_tables(program.tape, plan, program.addresses(bound), program.error.ctypes.data)
 
     def run(batches):

@@ -8,7 +8,7 @@ needs to split work over threads, to place barriers and to lay out the arena.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Union
 
@@ -23,6 +23,8 @@ from .types import TensorType
 # (const), the program's arena (arena; partial has one copy a thread), and the error word
 SEGMENTS = ("param", "buffer", "state", "input", "scalar", "const", "arena", "partial", "error")
 
+# the first parameter of an instruction that may set the error word: its number, which is known when the tape is bound
+NUMBER = -1
 ERROR_WORDS = 8  # i64: flag (0 fine, 1 index out of range, 2 not finite), instruction, position, value
 
 
@@ -147,11 +149,12 @@ class StopIf:
 
 @dataclass(frozen=True)
 class Loop:
-    """Repeats `body` `count` times; after every round each (buffer, elements) of `advance` moves on."""
+    """Runs `body` `count` times. Inside, `index` is a symbol for the number of the round: the offsets of views may
+    depend on it, linearly, and that is how an operand moves on from round to round."""
 
+    index: str
     count: DimLike
     body: tuple[Step, ...]
-    advance: tuple[tuple[int, DimLike], ...] = ()
 
 
 Step = Union[Instr, StopIf, Loop]
@@ -172,21 +175,37 @@ class Tape:
     constants: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def instructions(self) -> list[Instr]:
-        return [s for s in self.steps if isinstance(s, Instr)]
+        """All of them in order, those of loops where the loop stands. What sets the error word gives the number of its
+        instruction in this list."""
+        return list(_instructions(self.steps))
 
     def __str__(self) -> str:
         lines = [f"tape {self.name}: {len(self.instructions())} instructions, {len(self.rows)} row programs"]
         for i, b in enumerate(self.buffers):
             lines.append(f"  b{i}: {b.dtype}[{b.size}] {b.segment} {b.name}")
-        for step in self.steps:
-            if isinstance(step, Instr):
-                axes = ", ".join(map(str, step.axes))
-                where = f"  ; {step.location}" if step.location else ""
-                operands = ", ".join(f"{o.mode}:b{o.view.buffer}" for o in step.operands)
-                lines.append(f"  {step.kernel} [{axes}] ({operands}) {step.label}{where}")
-            else:
-                lines.append(f"  {type(step).__name__.lower()}")
-        return "\n".join(lines)
+        return "\n".join([*lines, *_lines(self.steps, "  ")])
+
+
+def _instructions(steps: Sequence[Step]) -> Iterator[Instr]:
+    for step in steps:
+        if isinstance(step, Loop):
+            yield from _instructions(step.body)
+        elif isinstance(step, Instr):
+            yield step
+
+
+def _lines(steps: Sequence[Step], indent: str) -> Iterator[str]:
+    for step in steps:
+        if isinstance(step, Instr):
+            axes = ", ".join(map(str, step.axes))
+            where = f"  ; {step.location}" if step.location else ""
+            operands = ", ".join(f"{o.mode}:b{o.view.buffer}" for o in step.operands)
+            yield f"{indent}{step.kernel} [{axes}] ({operands}) {step.label}{where}"
+        elif isinstance(step, Loop):
+            yield f"{indent}loop {step.index} < {step.count}"
+            yield from _lines(step.body, indent + "  ")
+        else:
+            yield f"{indent}{type(step).__name__.lower()}"
 
 
 def contiguous(shape: Shape) -> tuple[DimLike, ...]:

@@ -37,6 +37,11 @@ def strided_view(node: Node, source: View) -> View | None:
     raise AssertionError(node.op)
 
 
+def is_dense(view: View, shape: Shape) -> bool:
+    """Row-major without gaps; an axis of size 1 has no step that would matter."""
+    return all(is_one(d) or identical(s, c) for d, s, c in zip(shape, view.strides, contiguous(shape), strict=True))
+
+
 def reshape_strides(old: Shape, strides: Sequence[DimLike], new: Shape) -> tuple[DimLike, ...] | None:
     """Strides of `new` over the same memory, or None where a copy is needed (of what is dense: never). Sizes may be
     symbolic.

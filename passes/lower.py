@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..ir.dims import DimLike, DimScope, Shape, dim_scope, identical, product
 from ..ir.graph import Graph, Literal, Node, Value
@@ -10,6 +10,7 @@ from ..ir.graph import Operand as GraphOperand
 from ..ir.op import OPS
 from ..ir.tape import (
     ERROR_WORDS,
+    NUMBER,
     Buffer,
     Instr,
     Operand,
@@ -22,7 +23,7 @@ from ..ir.tape import (
 )
 from ..ir.types import TensorType, is_one
 from .fuse import Group, Partition, fuse, reduction_kind
-from .layout import source_strides, strided_view
+from .layout import is_dense, source_strides, strided_view
 from .nodes import NODES
 from .rows import Place, Rows, build_rows, cut_at_diagonal
 from .triangle import triangles
@@ -53,6 +54,9 @@ class Lowering:
     def __init__(self, graph: Graph, checks: Sequence[str]) -> None:
         self.graph = graph
         self.checks = checks
+        self.constants = dict(graph.constants)
+        self.root: Lowering = self
+        self.loops = 0  # so far, also inside of one another
         self.producer = graph.producers()
         self.uses = graph.uses()
         self.late = late_nodes(graph, checks)
@@ -62,7 +66,7 @@ class Lowering:
         self.steps: list[Step] = []
         self.rows: dict[str, RowProgram] = {}
         self.views: dict[Value, View] = {}
-        self.store: dict[str, int] = {}  # updated input -> its buffer
+        self.store: dict[str, View] = {}  # updated input -> where it lies
         self.error = -1
         self.outputs = {v for _, v in graph.outputs if isinstance(v, Value)}
         self.update_of = {v: name for name, v in graph.updates if isinstance(v, Value)}
@@ -79,9 +83,10 @@ class Lowering:
         return View(index, 0, contiguous(value.type.shape))
 
     def error_word(self) -> View:
-        if self.error < 0:
-            self.error = self.buffer("error", "error", "i64", ERROR_WORDS)
-        return View(self.error, 0, (1,))
+        root = self.root
+        if root.error < 0:
+            root.error = root.buffer("error", "error", "i64", ERROR_WORDS)
+        return View(root.error, 0, (1,))
 
     # the walk -------------------------------------------------------------------------------------------------------
     def run(self) -> Tape:
@@ -90,22 +95,17 @@ class Lowering:
         for value in graph.inputs:
             self.views[value] = self.dense(value, roles[graph.roles[value.name]])
         updated = {name for name, _ in graph.updates}
-        self.store = {n: self.views[graph.input(n)].buffer for n in updated}
+        self.store = {n: self.views[graph.input(n)] for n in updated}
         self.save_old_values(updated)
-        items = self.partition.items
         stopped = not self.checks
         if self.checks:
             self.error_word()
-        for position, item in enumerate(items):
+        for position, item in enumerate(self.partition.items):
             late = item.late if isinstance(item, Group) else item in self.late
             if late and not stopped:
                 self.check()
                 stopped = True
-            self.position = position
-            if isinstance(item, Group):
-                self.group(item)
-            else:
-                self.node(item)
+            self.item(position, item)
         for value in self.outputs:
             self.view(value)
         if not stopped:
@@ -121,8 +121,15 @@ class Lowering:
             outputs,
             graph.symbols,
             graph.guards,
-            graph.constants,
+            self.constants,
         )
+
+    def item(self, position: int, item: Group | Node) -> None:
+        self.position = position
+        if isinstance(item, Group):
+            self.group(item)
+        else:
+            self.node(item)
 
     def check(self) -> None:
         for name in self.checks:
@@ -134,7 +141,7 @@ class Lowering:
                     Operand(View(self.error_word().buffer, 0, (0,)), "rw"),
                 )
                 kernel = f"check_{value.type.dtype}"
-                self.steps.append(Instr(kernel, (1,), operands, (), (len(self.steps),), label=f"finite {name}"))
+                self.steps.append(Instr(kernel, (1,), operands, (), (NUMBER,), label=f"finite {name}"))
         self.steps.append(StopIf())
 
     def output_view(self, operand: GraphOperand) -> View:
@@ -223,6 +230,14 @@ class Lowering:
         group = Group([], shape, None)
         self.emit_rows(group, [(value, target)], [], set(), {value: source}, label="copy")
 
+    def put(self, value: Value, target: View) -> None:
+        """Writes a value to another place; one that is not in memory is made there."""
+        node = self.producer.get(value)
+        if value not in self.views and node in self.partition.inline:
+            self.emit_rows(Group([node], value.type.shape, None), [(value, target)], [], self.partition.inline - {node})
+        else:
+            self.copy(self.view(value), target, value.type.shape, value.type.dtype)
+
     def fill(self, target: View, shape: Shape, dtype: str) -> None:
         out = Value("zeros", TensorType(dtype, shape))
         node = Node("full", (), {"shape": shape, "value": 0, "dtype": dtype}, (out,))
@@ -252,7 +267,7 @@ class Lowering:
             value = node.output
             view = self.dense(value)
             axes = (size,)
-            operands = (Operand(View(partial.buffer, 0, (1,)), "r"), Operand(View(view.buffer, 0, (1,)), "w"))
+            operands = (Operand(View(partial.buffer, 0, (1,)), "r"), Operand(View(view.buffer, view.offset, (1,)), "w"))
             label = f"combine {value.name}"
             self.steps.append(Instr(f"combine_{value.type.dtype}", axes, operands, (0,), (), node.location, label))
             self.views[value] = view
@@ -278,18 +293,22 @@ class Lowering:
         if name is not None:
             old = self.graph.input(name)
             if self.in_place(old, value, group):
-                view = View(self.store[name], 0, contiguous(old.type.shape))
-                self.store.pop(name)
-                return view
+                return self.store.pop(name)
         return self.placed(value)
 
     def in_place(self, old: Value, new: Value, group: Group) -> bool:
         """Nothing after this group reads the old value, and the group reads it only where it writes it."""
-        name = self.update_of[new]
-        if name not in self.store or self.views[old].buffer != self.store[name]:
+        if not self.in_store(old, self.update_of[new]) or any(OPS[n.op].kind == "reduce" for n in group.nodes):
             return False
-        if any(OPS[n.op].kind == "reduce" for n in group.nodes):
-            return False
+        same = old.type.shape == new.type.shape
+        return all(user in group.nodes and value is old and same for value, user in self.readers_left(old))
+
+    def in_store(self, old: Value, name: str) -> bool:
+        """Whether an updated input still lies where its new value has to go."""
+        return name in self.store and self.views[old].buffer == self.store[name].buffer
+
+    def readers_left(self, old: Value) -> Iterator[tuple[Value, Node]]:
+        """Who reads a value, itself or through a view, from the present item on."""
         done = {id(i) for i in self.partition.items[: self.position]}
         stack: list[Value] = [old]
         while stack:
@@ -297,14 +316,8 @@ class Lowering:
             for user in self.uses.get(value, ()):
                 if user in self.partition.inline or (OPS[user.op].kind == "view" and user not in self.group_of):
                     stack += user.outputs
-                elif user in group.nodes:
-                    if value is not old or old.type.shape != new.type.shape:
-                        return False
-                else:
-                    item = self.group_of.get(user, user)
-                    if id(item) not in done:
-                        return False
-        return True
+                elif id(self.group_of.get(user, user)) not in done:
+                    yield value, user
 
     def finish_updates(self) -> None:
         """Updates that could not be written in place are copied into the store at the end."""
@@ -312,10 +325,9 @@ class Lowering:
             if name not in self.store:
                 continue
             old = self.graph.input(name)
-            target = View(self.store[name], 0, contiguous(old.type.shape))
             if isinstance(operand, Literal):
                 raise TypeError(f"update of {name} by the number {operand.value}")
-            self.copy(self.view(operand), target, old.type.shape, old.type.dtype)
+            self.copy(self.view(operand), self.store[name], old.type.shape, old.type.dtype)
 
     def emit_rows(
         self,
@@ -376,8 +388,21 @@ class Lowering:
         return operand
 
     def fresh(self, node: Node) -> View:
-        """Memory for a node's result."""
-        self.views[node.output] = self.placed(node.output)
+        """Memory for a node's result; the stored array itself, where it is an update and nobody reads the old value."""
+        value = node.output
+        name = self.update_of.get(value, "")
+        if name and self.in_store(old := self.graph.input(name), name) and not any(self.readers_left(old)):
+            self.views[value] = self.store.pop(name)
+        else:
+            self.views[value] = self.placed(value)
+        return self.views[value]
+
+    def fresh_rows(self, node: Node) -> View:
+        """The same, row-major without gaps."""
+        view, shape = self.fresh(node), node.output.type.shape
+        if not is_dense(view, shape):
+            view = View(self.buffer(node.output.name, "arena", node.output.type.dtype, node.output.type.size), 0, ())
+        self.views[node.output] = View(view.buffer, view.offset, contiguous(shape))
         return self.views[node.output]
 
     def placed(self, value: Value) -> View:
@@ -412,18 +437,12 @@ class Lowering:
         """The table as rows: everything but the first axis contiguous."""
         view = self.view(table)
         inner = table.type.shape[1:]
-        fits = all(
-            identical(a, b) or is_one(d) for a, b, d in zip(view.strides[1:], contiguous(inner), inner, strict=True)
-        )
-        return view if fits else self.copied(table)
+        return view if is_dense(View(view.buffer, 0, view.strides[1:]), inner) else self.copied(table)
 
     def index_view(self, indices: Value) -> View:
         """Indices as dense i64."""
         view = self.view(indices)
-        if indices.type.dtype == "i64" and all(
-            identical(a, b) or is_one(d)
-            for a, b, d in zip(view.strides, contiguous(indices.type.shape), indices.type.shape, strict=True)
-        ):
+        if indices.type.dtype == "i64" and is_dense(view, indices.type.shape):
             return view
         out = Value(f"{indices.name}.i64", TensorType("i64", indices.type.shape))
         cast = Node("cast", (indices,), {"dtype": "i64"}, (out,))
@@ -438,3 +457,57 @@ class Lowering:
             offset = offset + a * stride
         strides = tuple(b * s for b, s in zip(step, target.strides, strict=True))
         self.copy(self.view(x), View(target.buffer, offset, strides), x.type.shape, x.type.dtype)
+
+    # loops ----------------------------------------------------------------------------------------------------------
+    def new_loop(self) -> str:
+        """The symbol for the number of the round."""
+        self.root.loops += 1
+        return f"round{self.root.loops}"
+
+    def body(self, graph: Graph, views: Mapping[Value, View], places: Sequence[tuple[Value, View]]) -> tuple[Step, ...]:
+        """The steps of a loop's body: `views` says where its inputs lie, `places` where values have to be put; its
+        updates are the carries that lie in one buffer."""
+        results = tuple((str(i), v) for i, v in enumerate(dict(places)))
+        return _Body(self, graph.replace(outputs=results), views, places).steps_of_a_round()
+
+
+class _Body(Lowering):
+    """A loop's body in the making, over the buffers of the tape around it."""
+
+    def __init__(
+        self, around: Lowering, graph: Graph, views: Mapping[Value, View], places: Sequence[tuple[Value, View]]
+    ) -> None:
+        super().__init__(graph, ())
+        self.root, self.buffers, self.rows = around.root, around.buffers, around.rows
+        self.root.constants.update(graph.constants)
+        self.views.update(views)
+        self.places = list(places)
+        self.place_of: dict[Value, View] = {}
+        for value, place in places:
+            self.place_of.setdefault(value, place)
+
+    def steps_of_a_round(self) -> tuple[Step, ...]:
+        updated = {name for name, _ in self.graph.updates}
+        self.store = {n: self.views[self.graph.input(n)] for n in updated}
+        self.save_old_values(updated)
+        for position, item in enumerate(self.partition.items):
+            self.item(position, item)
+        for value, place in self.places:
+            if self.views.get(value) != place:
+                self.put(value, place)
+        self.finish_updates()
+        return tuple(self.steps)
+
+    def dense(self, value: Value, segment: str = "arena") -> View:
+        place = self.place_of.get(value)
+        if place is not None and value in self.producer and is_dense(place, value.type.shape):
+            return place
+        return super().dense(value, segment)
+
+    def placed(self, value: Value) -> View:
+        place = self.place_of.get(value)
+        if place is None or value not in self.producer:
+            return super().placed(value)
+        product_here = self.producer[value].op == "matmul"  # any other kernel takes any strides
+        fits = not product_here or any(identical(s, 1) for s in place.strides[-2:])
+        return place if fits else super().dense(value)

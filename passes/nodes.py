@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..ir.dims import identical, product
+from ..ir.dims import product
 from ..ir.graph import Node
-from ..ir.tape import Instr, Operand, View, contiguous
-from ..ir.types import broadcast, is_one
+from ..ir.tape import NUMBER, Instr, Operand, View
+from ..ir.types import broadcast
 from .gemm import gemm_instr
+from .layout import is_dense
+from .lower_loop import scan
 
 if TYPE_CHECKING:
     from .lower import Lowering
@@ -29,7 +31,8 @@ def matmul(to: Lowering, node: Node) -> None:
             found = gemm_instr(node, views[0], views[1], out, (shapes[0], shapes[1], shape), half, fill)
     if found is None:  # too many batch axes: with all three dense and in full they are one
         batch = broadcast([s[:-2] for s in shapes])
-        out = to.views[node.output] = to.dense(node.output)
+        if not is_dense(out, shape):
+            out = to.views[node.output] = to.dense(node.output)
         for i, value in enumerate(operands):
             if len(shapes[i]) > 1:
                 shapes[i] = (*batch, *shapes[i][-2:])
@@ -41,7 +44,7 @@ def matmul(to: Lowering, node: Node) -> None:
 
 def take(to: Lowering, node: Node) -> None:
     table, indices = (to.operand(o) for o in node.inputs)
-    out = to.fresh(node)
+    out = to.fresh_rows(node)
     width = product(table.type.shape[1:])
     source = to.rows_of(table)
     where = to.index_view(indices)
@@ -49,52 +52,44 @@ def take(to: Lowering, node: Node) -> None:
     operands = (
         Operand(View(source.buffer, source.offset, (0, 1, source.strides[0])), "r"),
         Operand(View(where.buffer, where.offset, (1, 0, 0)), "r"),
-        Operand(View(out.buffer, 0, (width, 1, 0)), "w"),
+        Operand(View(out.buffer, out.offset, (width, 1, 0)), "w"),
         Operand(View(to.error_word().buffer, 0, (0, 0, 0)), "rw"),
     )
-    to.views[node.output] = View(out.buffer, 0, contiguous(node.output.type.shape))
-    to.steps.append(
-        Instr(f"gather_{table.type.dtype}", axes, operands, (0, 1), (len(to.steps),), node.location, "take")
-    )
+    to.steps.append(Instr(f"gather_{table.type.dtype}", axes, operands, (0, 1), (NUMBER,), node.location, "take"))
 
 
 def scatter_add(to: Lowering, node: Node) -> None:
     indices, x = (to.operand(o) for o in node.inputs)
-    out = to.fresh(node)
+    out = to.fresh_rows(node)
     shape = node.output.type.shape
     dtype = x.type.dtype
-    to.views[node.output] = View(out.buffer, 0, contiguous(shape))
-    to.fill(to.views[node.output], shape, dtype)
+    to.fill(out, shape, dtype)
     width = product(shape[1:])
     view = to.view(x)
-    if not all(
-        identical(a, b) or is_one(d)
-        for a, b, d in zip(view.strides, contiguous(x.type.shape), x.type.shape, strict=True)
-    ):
+    if not is_dense(view, x.type.shape):
         view = to.copied(x)
     where = to.index_view(indices)
     axes = (product(indices.type.shape), width, shape[0])
     operands = (
         Operand(View(view.buffer, view.offset, (width, 1, 0)), "r"),
         Operand(View(where.buffer, where.offset, (1, 0, 0)), "r"),
-        Operand(View(out.buffer, 0, (0, 1, width)), "rw"),
+        Operand(View(out.buffer, out.offset, (0, 1, width)), "rw"),
         Operand(View(to.error_word().buffer, 0, (0, 0, 0)), "rw"),
     )
-    to.steps.append(Instr(f"scatter_add_{dtype}", axes, operands, (1,), (len(to.steps),), node.location, "scatter_add"))
+    to.steps.append(Instr(f"scatter_add_{dtype}", axes, operands, (1,), (NUMBER,), node.location, "scatter_add"))
 
 
 def bounded(to: Lowering, node: Node) -> None:
     indices = to.operand(node.inputs[0])
-    out = to.dense(node.output)
-    to.views[node.output] = out
+    out = to.fresh_rows(node)
     where = to.index_view(indices)
     axes = (product(indices.type.shape),)
     operands = (
         Operand(View(where.buffer, where.offset, (1,)), "r"),
-        Operand(View(out.buffer, 0, (1,)), "w"),
+        Operand(View(out.buffer, out.offset, (1,)), "w"),
         Operand(View(to.error_word().buffer, 0, (0,)), "rw"),
     )
-    params = (len(to.steps), node.attrs["size"])
+    params = (NUMBER, node.attrs["size"])
     to.steps.append(Instr("bounded_i64", axes, operands, (0,), params, node.location, "bounded"))
 
 
@@ -122,4 +117,5 @@ NODES: dict[str, Callable[[Lowering, Node], None]] = {
     "bounded": bounded,
     "unslice": unslice,
     "concat": concat,
+    "scan": scan,
 }

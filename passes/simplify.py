@@ -170,6 +170,14 @@ def _is_number(x: Any) -> bool:
     return isinstance(x, (bool, int, float))
 
 
+def _number(x: Any) -> Any:
+    """The number that an operand is everywhere, or None."""
+    if _is_number(x):
+        return x
+    source = _producer(x)
+    return source.attrs["value"] if source is not None and source.op == "full" else None
+
+
 # rules are parsed once into nested (op, [arguments]), names and numbers ----------------------------------------------
 def _parse(text: str) -> Any:
     def walk(e: ast.expr) -> Any:
@@ -202,8 +210,10 @@ def _match(pattern: Any, op: str, args: Sequence[Any], env: dict[str, Any]) -> b
             inner = [o.value if isinstance(o, Literal) else arg._builder.wrap(o) for o in node.inputs]
             if not _match(part, node.op, inner, env):
                 return False
-        elif not _is_number(arg) or isinstance(arg, bool) or arg != part:
-            return False
+        else:
+            number = _number(arg)
+            if number is None or isinstance(number, bool) or number != part:
+                return False
     return True
 
 

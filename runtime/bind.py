@@ -6,18 +6,20 @@ a barrier is needed, which buffers can share memory, and the argument words of e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 
 import numpy as np
 
-from ..ir.dims import DimLike, evaluate
-from ..ir.tape import Instr, StopIf, Tape
+from ..ir.dims import evaluate
+from ..ir.tape import Instr, Loop, Operand, Step, StopIf, Tape
 from ..ir.types import DTYPES
 from . import driver
-from .call import Addresses, Call, Part, Share, Slot
+from .call import Addresses, Call, Close, Entry, Open, Part, Share, Slot
 from .codegen import stride_names
 from .kernels import words_of
+from .meetings import place_barriers
 from .threads import aligned_words
 
 ALIGN = 64  # bytes: a cache line, and the widest vector
@@ -32,11 +34,11 @@ ITEMSIZE = {name: dtype.itemsize for name, dtype in DTYPES.items()}
 
 @dataclass
 class Plan:
-    """What binding decided, before addresses: calls in order (None is a StopIf), buffer sizes and arena offsets."""
+    """What binding decided, before addresses: the entries in order, buffer sizes and arena offsets."""
 
     dims: Mapping[str, int]
     threads: int
-    calls: list[Call | None]
+    entries: list[Entry]
     sizes: list[int]  # elements of each buffer
     offsets: list[int]  # byte offset in the arena, -1 for buffers that live elsewhere
     arena_bytes: int
@@ -45,28 +47,47 @@ class Plan:
 
 def plan(tape: Tape, dims: Mapping[str, int], threads: int) -> Plan:
     """Shares, barriers and arena offsets of `tape` for concrete sizes. Deterministic."""
+    sizes = [evaluate(b.size, dims) for b in tape.buffers]
+    entries = list(_entries(tape.steps, dims, (), threads, tape, count()))
+    _count_parts(tape, entries)
+    epochs = place_barriers(tape, entries, threads, sizes)
+    offsets, total, lifetimes = _lay_out(tape, entries, epochs, sizes, threads)
+    return Plan(dims, threads, entries, sizes, offsets, total, lifetimes)
 
-    def value(dim: DimLike) -> int:
-        return evaluate(dim, dims)
 
-    sizes = [value(b.size) for b in tape.buffers]
-    calls: list[Call | None] = []
-    for step in tape.steps:
+def _entries(
+    steps: Sequence[Step],
+    dims: Mapping[str, int],
+    loops: tuple[str, ...],
+    threads: int,
+    tape: Tape,
+    numbers: Iterator[int],
+) -> Iterator[Entry]:
+    """The steps with numbers, those of a loop between its Open and its Close. `dims` holds 0 for the `loops` around."""
+    for step in steps:
         if isinstance(step, StopIf):
-            calls.append(None)
-            continue
-        assert isinstance(step, Instr), step
-        axes = tuple(map(value, step.axes))
-        slots = tuple(
-            Slot(o.view.buffer, value(o.view.offset), tuple(map(value, o.view.strides)), o.mode) for o in step.operands
-        )
-        params = tuple(value(p) if not isinstance(p, float) else p for p in step.params)
-        split, shares = share_out(step, axes, threads)
-        calls.append(Call(step, axes, slots, params, split, shares))
-    _count_parts(tape, calls)
-    epochs = _place_barriers(tape, calls, threads, sizes)
-    offsets, total, lifetimes = _lay_out(tape, calls, epochs, sizes, threads)
-    return Plan(dims, threads, calls, sizes, offsets, total, lifetimes)
+            yield None
+        elif isinstance(step, Loop):
+            yield Open(step.index, evaluate(step.count, dims))
+            yield from _entries(step.body, {**dims, step.index: 0}, (*loops, step.index), threads, tape, numbers)
+            yield Close()
+        else:
+            axes = tuple(evaluate(d, dims) for d in step.axes)
+            slots = tuple(_slot(o, dims, loops) for o in step.operands)
+            params = tuple(evaluate(p, dims) if not isinstance(p, float) else p for p in step.params)
+            number = next(numbers)
+            if any(s.buffer >= 0 and tape.buffers[s.buffer].segment == "error" for s in slots):
+                params = (number, *params[1:])
+            split, shares = share_out(step, axes, threads)
+            yield Call(step, axes, slots, params, split, shares)
+
+
+def _slot(operand: Operand, dims: Mapping[str, int], loops: Sequence[str]) -> Slot:
+    view = operand.view
+    offset = evaluate(view.offset, dims)
+    moved = ((name, evaluate(view.offset, {**dims, name: 1}) - offset) for name in loops)
+    rounds = tuple((name, step) for name, step in moved if step)
+    return Slot(view.buffer, offset, tuple(evaluate(s, dims) for s in view.strides), operand.mode, rounds)
 
 
 def share_out(instr: Instr, axes: Sequence[int], threads: int) -> tuple[int, list[Share | None]]:
@@ -87,13 +108,11 @@ def share_out(instr: Instr, axes: Sequence[int], threads: int) -> tuple[int, lis
     return split, [(edges[t], edges[t + 1] - edges[t]) for t in range(threads)]
 
 
-def _count_parts(tape: Tape, calls: Sequence[Call | None]) -> None:
+def _count_parts(tape: Tape, entries: Sequence[Entry]) -> None:
     """A combine adds up as many parts as threads took part in the sum."""
     parts: dict[int, int] = {}
-    for call in calls:
-        if call is None:
-            continue
-        for slot in call.slots:
+    for call in entries:
+        for slot in call.slots if isinstance(call, Call) else ():
             if slot.buffer >= 0 and tape.buffers[slot.buffer].segment == "partial":
                 if call.instr.kernel.startswith("combine"):
                     call.parts = parts[slot.buffer]
@@ -101,63 +120,11 @@ def _count_parts(tape: Tape, calls: Sequence[Call | None]) -> None:
                     parts[slot.buffer] = sum(s is not None for s in call.shares)
 
 
-def _regions(tape: Tape, call: Call, thread: int, sizes: Sequence[int]) -> list[tuple[int, int, int, bool]]:
-    """(buffer, first, last, writes) of what a thread touches in a call."""
-    starts, counts = call.part(thread)
-    regions = []
-    for slot in call.slots:
-        if slot.buffer < 0 or tape.buffers[slot.buffer].segment == "error":
-            continue
-        if tape.buffers[slot.buffer].segment == "partial":
-            size = sizes[slot.buffer]
-            low, high = thread * size, (thread + 1) * size - 1
-            if call.instr.kernel.startswith("combine"):
-                low, high = 0, call.parts * size - 1
-        else:
-            low, high = slot.hull(starts, counts)
-        regions.append((slot.buffer, low, high, "w" in slot.mode))
-    return regions
-
-
-def _place_barriers(tape: Tape, calls: Sequence[Call | None], threads: int, sizes: Sequence[int]) -> list[int]:
-    """Marks the calls before which threads must meet: where one touches what another wrote, or writes what another
-    touched, since the last meeting. Returns the epoch (number of meetings so far) of every call."""
-    epochs: list[int] = []
-    epoch = 0
-    touched: dict[int, list[tuple[int, int, int, bool]]] = {}  # buffer -> (thread, first, last, writes)
-    for position, call in enumerate(calls):
-        if call is None:
-            # every thread must see the same error word
-            epoch += 1
-            touched = {}
-            epochs.append(position if threads == 1 else epoch)
-            continue
-        mine = [(t, *r) for t in range(threads) if call.shares[t] is not None for r in _regions(tape, call, t, sizes)]
-        conflict = any(
-            t != other and (writes or wrote) and low <= last and first <= high
-            for t, buffer, low, high, writes in mine
-            for other, first, last, wrote in touched.get(buffer, ())
-        )
-        if conflict:
-            call.barrier = True
-            epoch += 1
-            touched = {}
-        for t, buffer, low, high, writes in mine:
-            touched.setdefault(buffer, []).append((t, low, high, writes))
-        epochs.append(position if threads == 1 else epoch)
-    return epochs
-
-
 def _lay_out(
-    tape: Tape, calls: Sequence[Call | None], epochs: Sequence[int], sizes: Sequence[int], threads: int
+    tape: Tape, entries: Sequence[Entry], epochs: Sequence[int], sizes: Sequence[int], threads: int
 ) -> tuple[list[int], int, dict[int, tuple[int, int]]]:
     """Arena offsets: buffers whose lifetimes (in epochs) do not meet may share memory. Largest first, lowest fit."""
-    lifetimes: dict[int, tuple[int, int]] = {}
-    for call, epoch in zip(calls, epochs, strict=True):
-        for slot in call.slots if call is not None else ():
-            if slot.buffer >= 0 and tape.buffers[slot.buffer].segment in ("arena", "partial"):
-                first, _ = lifetimes.get(slot.buffer, (epoch, epoch))
-                lifetimes[slot.buffer] = (first, epoch)
+    lifetimes = _lifetimes(tape, entries, epochs)
     end = (epochs[-1] if epochs else 0) + 1
     for _, view, _ in tape.outputs:
         if view.buffer in lifetimes:
@@ -184,6 +151,46 @@ def _lay_out(
         placed.sort()
         total = max(total, at + size)
     return offsets, total, lifetimes
+
+
+def _lifetimes(tape: Tape, entries: Sequence[Entry], epochs: Sequence[int]) -> dict[int, tuple[int, int]]:
+    """First and last epoch of every buffer of the arena. What comes into a loop, goes from round to round, or is used
+    after it, lives as long as the loop; a temporary, which every round writes before it reads it, only within it."""
+    lifetimes: dict[int, tuple[int, int]] = {}
+    uses: dict[int, list[tuple[int, Slot]]] = {}
+    for position, call in enumerate(entries):
+        for slot in call.slots if isinstance(call, Call) else ():
+            if slot.buffer >= 0 and tape.buffers[slot.buffer].segment in ("arena", "partial"):
+                uses.setdefault(slot.buffer, []).append((position, slot))
+                first, _ = lifetimes.get(slot.buffer, (epochs[position], 0))
+                lifetimes[slot.buffer] = (first, epochs[position])
+    for start, stop, loop in _loops(entries):
+        low, high = epochs[start], epochs[stop]
+        for buffer, found in uses.items():
+            inside = [slot for position, slot in found if start < position < stop]
+            if not inside:
+                continue
+            first, last = lifetimes[buffer]
+            stays = len(inside) < len(found) or inside[0].mode != "w"
+            stays |= any(name == loop.index for slot in inside for name, _ in slot.rounds)
+            # a thread that is in the next round already is in the first epoch, while others are still in the last
+            stays |= low < high == last
+            if stays:
+                lifetimes[buffer] = (min(first, low), max(last, high))
+    return lifetimes
+
+
+def _loops(entries: Sequence[Entry]) -> Iterator[tuple[int, int, Open]]:
+    """(position of the Open, of the Close, the Open) of every loop, inner ones first."""
+    stack: list[int] = []
+    for position, entry in enumerate(entries):
+        if isinstance(entry, Open):
+            stack.append(position)
+        elif isinstance(entry, Close):
+            start = stack.pop()
+            opened = entries[start]
+            assert isinstance(opened, Open)
+            yield start, position, opened
 
 
 # argument words ------------------------------------------------------------------------------------------------------
@@ -228,37 +235,79 @@ class Tables:
 
 
 def build_tables(tape: Tape, bound: Plan, at: Addresses, error_address: int) -> Tables:
-    """One driver table per thread: calls, barriers, and the stop before the first update."""
-    threads = bound.threads
+    """One driver table per thread: calls, loops, barriers, and the stop before the first update."""
     shared = aligned_words(8)
-    epochs = aligned_words(8 * threads)
+    epochs = aligned_words(8 * bound.threads)
     args: list[int] = []
-    rows: list[list[tuple[int, int, int]]] = [[] for _ in range(threads)]
-    for call in bound.calls:
-        if call is None or call.barrier:
-            for t in range(threads):
-                if threads > 1:
-                    rows[t].append((driver.BARRIER, t, 0))
-                if call is None:
-                    rows[t].append((driver.STOP_IF, error_address, 0))
-            if call is None:
-                continue
-        for t in range(threads):
-            if call.shares[t] is not None:
-                rows[t].append((driver.CALL, at.kernel[call.instr.kernel], len(args)))
-                args += words(tape, call, t, at)
+    threads = [_Table(t) for t in range(bound.threads)]
+    for entry in bound.entries:
+        if bound.threads > 1 and (entry is None or (isinstance(entry, Call) and entry.barrier)):
+            for table in threads:
+                table.rows.append((driver.BARRIER, 0, 0, 0))
+        for table in threads:
+            if entry is None:
+                table.rows.append((driver.STOP_IF, error_address, 0, 0))
+            elif isinstance(entry, Open):
+                table.open(entry)
+            elif isinstance(entry, Close):
+                table.close()
+            elif entry.shares[table.thread] is not None:
+                table.rows.append((driver.CALL, at.kernel[entry.instr.kernel], len(args), 0))
+                table.advance(tape, entry, len(args))
+                args += words(tape, entry, table.thread, at)
     block = np.array(args or [0], np.int64)
     arrays = [shared, epochs, block]
     entries = []
-    for t in range(threads):
-        table = np.zeros((len(rows[t]) + 1, driver.WORDS_PER_ENTRY), np.int64)
-        for i, (kind, a, b) in enumerate(rows[t]):
-            if kind == driver.CALL:
-                table[i, :3] = kind, a, block.ctypes.data + 8 * b
-            elif kind == driver.BARRIER:
-                table[i] = kind, shared.ctypes.data, threads, epochs.ctypes.data + 64 * t
-            else:
-                table[i, :2] = kind, a
-        arrays.append(table)
-        entries.append((table.ctypes.data, len(rows[t])))
+    for table in threads:
+        made = table.finished(block.ctypes.data, shared.ctypes.data, bound.threads, epochs.ctypes.data)
+        arrays += made
+        entries.append((made[0].ctypes.data, len(table.rows)))
     return Tables(arrays, entries)
+
+
+@dataclass
+class _Table:
+    """The table of one thread in the making: rows (kind, a, b, c) as in driver.py, with positions for addresses."""
+
+    thread: int
+    rows: list[tuple[int, int, int, int]] = field(default_factory=list)
+    loops: dict[int, str] = field(default_factory=dict)  # row of the LOOP -> its index
+    opened: list[int] = field(default_factory=list)
+    moves: dict[str, list[tuple[int, int]]] = field(default_factory=dict)  # loop -> (argument word, delta in bytes)
+
+    def open(self, loop: Open) -> None:
+        self.opened.append(len(self.rows))
+        self.loops[len(self.rows)] = loop.index
+        self.moves[loop.index] = []
+        self.rows.append((driver.LOOP, loop.count, 0, 0))
+
+    def close(self) -> None:
+        start = self.opened.pop()
+        kind, total, *_ = self.rows[start]
+        self.rows[start] = (kind, total, 0, len(self.rows))
+        self.rows.append((driver.END, 0, 0, start + 1))
+
+    def advance(self, tape: Tape, call: Call, first: int) -> None:
+        """Notes what a round adds to the pointers of a call, whose argument words begin at `first` (pointers do)."""
+        for number, slot in enumerate(call.slots):
+            for index, step in slot.rounds:
+                self.moves[index].append((first + number, step * ITEMSIZE[tape.buffers[slot.buffer].dtype]))
+
+    def finished(self, args: int, line: int, threads: int, epochs: int) -> list[np.ndarray]:
+        """The table, and the lists of pairs that its loops add."""
+        table = np.zeros((len(self.rows) + 1, driver.WORDS_PER_ENTRY), np.int64)
+        lists = {
+            index: np.array([(args + 8 * word, delta) for word, delta in pairs] or [(0, 0)], np.int64)
+            for index, pairs in self.moves.items()
+        }
+        for i, (kind, a, b, c) in enumerate(self.rows):
+            if kind == driver.CALL:
+                table[i, :3] = kind, a, args + 8 * b
+            elif kind == driver.BARRIER:
+                table[i] = kind, line, threads, epochs + 64 * self.thread
+            elif kind == driver.END:
+                index = self.loops[c - 1]
+                table[i] = kind, lists[index].ctypes.data, len(self.moves[index]), c
+            else:
+                table[i] = kind, a, b, c
+        return [table, *lists.values()]

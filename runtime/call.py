@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Union
 
 from ..ir.tape import Instr
 
@@ -12,12 +13,14 @@ Share = tuple[int, int]  # first index and count along the split axis
 
 @dataclass(frozen=True)
 class Slot:
-    """An operand with numbers: first element, strides, and its extent over an instruction's axes."""
+    """An operand with numbers: first element, strides, and its extent over an instruction's axes. `rounds` says by how
+    many elements it moves on with every round of the loops around it."""
 
     buffer: int
     offset: int
     strides: tuple[int, ...]
     mode: str
+    rounds: tuple[tuple[str, int], ...] = ()
 
     def hull(self, starts: Sequence[int], sizes: Sequence[int]) -> tuple[int, int]:
         """First and last element that may be touched."""
@@ -48,6 +51,22 @@ class Call:
         if share is not None and self.split >= 0:
             starts[self.split], sizes[self.split] = share
         return starts, sizes
+
+
+@dataclass(frozen=True)
+class Open:
+    """A loop begins: `count` rounds of what stands before the next Close of the same depth."""
+
+    index: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Close:
+    """A loop ends."""
+
+
+Entry = Union[Call, Open, Close, None]  # what a plan consists of; None is a StopIf
 
 
 @dataclass(frozen=True)

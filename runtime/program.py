@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.dims import bind_shape, evaluate
+from ..ir.dims import Dim, bind_shape, evaluate
 from ..ir.tape import ERROR_WORDS, Tape, View
 from ..ir.types import DTYPES, TensorType
 from . import blas, driver
@@ -194,7 +194,7 @@ class Program:
     def fail(self, bound: _Bound) -> None:
         """Raises what the error word says."""
         flag, step, position, value = (int(w) for w in self.error[:4])
-        instr: Any = self.tape.steps[step]
+        instr = self.tape.instructions()[step]
         where = (
             f"\n  at    {instr.location.file}:{instr.location.line} {instr.location.scope}".rstrip()
             if instr.location
@@ -206,10 +206,13 @@ class Program:
         indices = instr.operands[1 if gather else 0].view.buffer
         name = self.tape.buffers[indices].name
         what = f"index {value} (number {position} of {name})"
-        if indices in bound.inputs and bound.plan.sizes[indices] > position:
+        whole = not isinstance(instr.operands[1 if gather else 0].view.offset, Dim)  # else one round's part of it
+        if whole and indices in bound.inputs and bound.plan.sizes[indices] > position:
             place = np.unravel_index(position, bound.inputs[indices].shape)
             what = f"{name}[{', '.join(str(int(p)) for p in place)}] = {value}"
-        rows = evaluate(instr.axes[2] if gather else instr.params[1], bound.plan.dims)
+        limit = instr.axes[2] if gather else instr.params[1]
+        assert not isinstance(limit, float)
+        rows = evaluate(limit, bound.plan.dims)
         if gather:
             table = self.tape.buffers[instr.operands[0 if instr.kernel.startswith("gather") else 2].view.buffer].name
             raise IndexOutOfRange(f"{what} is out of range for {table} with {rows} rows{where}")

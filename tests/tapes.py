@@ -15,6 +15,7 @@ from gradtape.ir.interp import Interpreter
 from gradtape.ir.tape import ERROR_WORDS, Tape
 from gradtape.ir.types import DTYPES
 from gradtape.ir.verify import verify
+from gradtape.passes.hoist import hoist
 from gradtape.passes.lower import lower
 from gradtape.passes.rewrite import expand
 from gradtape.passes.simplify import simplify
@@ -30,7 +31,7 @@ STORED = ("param", "buffer", "state")
 
 def expanded(graph: Graph) -> Graph:
     """What a compilation does to a differentiated graph, verified."""
-    return verify(simplify(expand(simplify(verify(graph)))), "expanded")
+    return verify(simplify(hoist(simplify(expand(simplify(verify(graph)))))), "expanded")
 
 
 def tape_of(graph: Graph, checks: Sequence[str] = ()) -> Tape:
@@ -139,7 +140,7 @@ def run_plainly(
         work = [[] for _ in range(threads)]
         turn += 1
 
-    def calling(call: bind.Call, thread: int) -> Callable[[], None]:
+    def calling(call: bind.Call, thread: int, rounds: Mapping[str, int]) -> Callable[[], None]:
         kernel = kernels[call.instr.kernel]
         words: list[Any] = bind.words(tape, call, thread, at)
         assert len(words) == len(kernel.params), (kernel.name, words)
@@ -149,13 +150,14 @@ def run_plainly(
                 assert array is not None
                 offset, rest = divmod(words[i] - array.ctypes.data, array.itemsize)
                 assert rest == 0
+                offset += sum(step * rounds[index] for index, step in call.slots[i].rounds)
                 words[i] = Pointer(array.view(np.uint8) if array.dtype == bool else array, offset)
             elif kind in ("f32", "f64"):
                 bits = np.array([words[i]], np.int64)
                 words[i] = bits.view(np.float32 if kind == "f32" else np.float64)[0]
         return lambda: run_plain(kernel, words)
 
-    for call in plan.calls:
+    for call, rounds in unrolled(plan.entries):
         if call is None or call.barrier:
             meet()
         if call is None:
@@ -164,7 +166,7 @@ def run_plainly(
             continue
         for thread in range(threads):
             if call.shares[thread] is not None:
-                work[thread].append(calling(call, thread))
+                work[thread].append(calling(call, thread, rounds))
     meet()
     del table
     if error[0]:
@@ -183,6 +185,35 @@ def run_plainly(
             out[index] = array[place]
         outputs[name] = out
     return outputs
+
+
+def unrolled(entries: Sequence[bind.Entry]) -> Iterator[tuple[bind.Call | None, dict[str, int]]]:
+    """Every call as often as the loops around it say, with the numbers of their rounds."""
+    rounds: dict[str, int] = {}
+    opened: list[int] = []
+    position = 0
+    while position < len(entries):
+        entry = entries[position]
+        if isinstance(entry, bind.Open):
+            opened.append(position)
+            rounds[entry.index] = 0
+            if entry.count == 0:  # go to its end
+                depth = 1
+                while depth:
+                    position += 1
+                    depth += isinstance(entries[position], bind.Open) - isinstance(entries[position], bind.Close)
+                opened.pop()
+        elif isinstance(entry, bind.Close):
+            loop = entries[opened[-1]]
+            assert isinstance(loop, bind.Open)
+            rounds[loop.index] += 1
+            if rounds[loop.index] < loop.count:
+                position = opened[-1]
+            else:
+                opened.pop()
+        else:
+            yield entry, dict(rounds)
+        position += 1
 
 
 def bind_concrete(dims: Sequence[Any], values: Mapping[str, int]) -> tuple[int, ...]:
