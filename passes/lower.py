@@ -21,7 +21,7 @@ from ..ir.tape import (
     View,
     contiguous,
 )
-from ..ir.types import TensorType, is_one
+from ..ir.types import TensorType
 from .fuse import Group, Partition, fuse, reduction_kind
 from .layout import is_dense, source_strides, strided_view
 from .nodes import NODES

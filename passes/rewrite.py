@@ -79,7 +79,8 @@ def _drops_axes(node: Node) -> bool:
 
 
 def remove_dead(graph: Graph) -> Graph:
-    """Drops nodes that no result needs, and what loops do for nothing. Inputs stay: a parameter that is never read is a fact to report."""
+    """Drops nodes that no result needs, and what loops do for nothing. Inputs stay: a parameter that is never read is a
+    fact to report."""
     live = {v for v in graph.results() if isinstance(v, Value)}
     kept = []
     for node in reversed(graph.nodes):

@@ -77,13 +77,7 @@ class _Placing:
                     met |= self.loop(item, touched, loops)
             else:
                 mine = self.touches(item, loops)
-                if not item.barrier:
-                    item.barrier = any(
-                        conflict(a, b, {})
-                        for buffer, b in mine
-                        for a in touched.get(buffer, ())
-                        if a.thread != b.thread
-                    )
+                item.barrier = item.barrier or _meet(mine, touched, {})
                 if item.barrier:
                     touched.clear()
                     met = True
@@ -108,15 +102,13 @@ class _Placing:
     def across(
         self, loop: Loop, items: Sequence[Item], late: Touched, distance: Mapping[str, int | None], loops: tuple
     ) -> bool:
-        """Places a barrier before the first call that conflicts, some rounds later, with what was touched since the last
-        meeting (`late`). Only calls that come before the first meeting of their round can."""
+        """Places a barrier before the first call that conflicts, some rounds later, with what was touched since the
+        last meeting (`late`). Only calls that come before the first meeting of their round can."""
         for call, inside in _calls(items, loops):
             if call.barrier:
                 return False
             mine = self.touches(call, inside)
-            if any(
-                conflict(a, b, distance) for buffer, b in mine for a in late.get(buffer, ()) if a.thread != b.thread
-            ):
+            if _meet(mine, late, distance):
                 call.barrier = True
                 return True
         return False
@@ -152,8 +144,13 @@ def _calls(items: Sequence[Item], loops: tuple[Open, ...]) -> Iterator[tuple[Cal
             yield item, loops
 
 
+def _meet(mine: Sequence[tuple[int, Touch]], earlier: Touched, distance: Mapping[str, int | None]) -> bool:
+    """Whether one of `mine` conflicts with what another thread touched earlier."""
+    return any(a.thread != b.thread and conflict(a, b, distance) for buffer, b in mine for a in earlier.get(buffer, ()))
+
+
 def conflict(a: Touch, b: Touch, distance: Mapping[str, int | None]) -> bool:
-    """Whether two touches of one buffer can meet: one of them writes, and their elements overlap in some pair of rounds.
+    """Whether two touches of one buffer can meet: one of them writes, and in some pair of rounds they overlap.
 
     Both are in the same round of the loops that they share; with `distance`, b is so many rounds later in that loop, or
     (None) any number. In loops that only one of them is in, and inside of a loop in whose rounds they differ, either

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.build import Ref, source_line
+from ..ir.build import Builder, Ref, source_line
 from ..ir.dims import Dim, DimLike, require_equal
 from ..ir.location import Location
 from ..ir.op import OPS, _resolve
@@ -16,7 +16,8 @@ from ..ir.types import DTYPES, TensorType, TypeRuleError
 from . import rng
 from .apply import public, value
 from .context import Trace
-from .functional import _type, astype
+from .escaped import tag_of
+from .functional import _type, astype, dtype_of
 from .region import BodyTrace
 from .state import current_trace, running
 from .structure import Slot, Structure, flatten
@@ -129,7 +130,7 @@ class _Loop:
     # traced ---------------------------------------------------------------------------------------------------------
     def record(self, outer: Trace, carries: Mapping[str, Any], stacks: Mapping[str, Any]) -> tuple[Any, Any]:
         builder = outer.builder
-        given = {n: builder.wrap(builder.operand(x)) for n, x in (*carries.items(), *stacks.items())}
+        given = {n: _given(builder, x) for n, x in (*carries.items(), *stacks.items())}
         body = BodyTrace(self.name, outer, self.rounds)
         try:
             with running(body):
@@ -200,6 +201,14 @@ class _Loop:
             lines += [f"  at    {where.file}:{where.line}" + (f"  {where.scope}" if where.scope else "")]
             lines += [f"        {source_line(where)}"]
         return TypeError("\n".join([*lines, f"  write {write}"]))
+
+
+def _given(builder: Builder, x: Any) -> Ref:
+    """What a loop is given: an array of one number (a state that starts from zeros) is not kept as a constant."""
+    if isinstance(x, np.ndarray) and x.size and x.ndim and tag_of(x) is None and (x == x.flat[0]).all():
+        attrs = {"shape": x.shape, "value": x.flat[0].item(), "dtype": dtype_of(x)}
+        return builder.emit(OPS["full"], (), attrs)
+    return builder.wrap(builder.operand(x))
 
 
 def _recorded(body: BodyTrace, x: Any) -> Ref:

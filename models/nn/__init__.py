@@ -6,6 +6,7 @@ from .attention import MultiHeadAttention, merge_heads, split_heads
 from .container import Flatten, Identity, Sequential
 from .linear import Embedding, Linear
 from .normalisation import Dropout, LayerNorm, RMSNorm
+from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 ModuleList = list  # modules in plain lists and dicts are found
 ModuleDict = dict
@@ -14,4 +15,5 @@ __all__ = [
     "GELU", "Activation", "Dropout", "Embedding", "Flatten", "Identity", "LayerNorm", "Linear", "Module", "ModuleDict",
     "ModuleList", "MultiHeadAttention", "Parameter", "RMSNorm", "ReLU", "Sequential", "SiLU", "Sigmoid", "Tanh",
     "merge_heads", "split_heads",
+    "GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNCell",
 ]  # fmt: skip
