@@ -19,9 +19,7 @@ class GRU(Module):
     gru.weight_ih_l0 (3C, C), gru.weight_hh_l0, gru.bias_ih_l0, gru.bias_hh_l0, ..., head.weight (V, C), head.bias.
     """
 
-    def __init__(
-        self, vocab: int, width: int, depth: int, dropout: float = 0.0, dtype: Any = "float32"
-    ) -> None:
+    def __init__(self, vocab: int, width: int, depth: int, dropout: float = 0.0, dtype: Any = "float32") -> None:
         self.vocab, self.width, self.depth = vocab, width, depth
         self.tok = nn.Embedding(vocab, width, dtype)
         self.gru = nn.GRU(width, width, depth, dropout=dropout, dtype=dtype)

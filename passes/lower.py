@@ -71,7 +71,7 @@ class Lowering:
         self.outputs = {v for _, v in graph.outputs if isinstance(v, Value)}
         self.update_of = {v: name for name, v in graph.updates if isinstance(v, Value)}
         self.group_of = {n: g for g in self.partition.items if isinstance(g, Group) for n in g.nodes}
-        self.late_copies: list[tuple[View, Value]] = []
+        self.joined: set[tuple[Node, int]] = set()  # operands of concats that are in their place already
 
     # buffers --------------------------------------------------------------------------------------------------------
     def buffer(self, name: str, segment: str, dtype: str, size: DimLike) -> int:
@@ -249,6 +249,7 @@ class Lowering:
         members = set(group.nodes)
         stores: list[tuple[Value, View]] = []
         sums: list[tuple[Node, View]] = []
+        copies: list[tuple[Value, View]] = []
         combine: list[tuple[Node, View, DimLike]] = []
         for node in group.nodes:
             value = node.output
@@ -259,8 +260,9 @@ class Lowering:
                 combine.append((node, partial, value.type.size))
             elif self.wanted(value, members):
                 stores.append((value, self.target(value, group)))
+                copies += self.also_joined(value, stores[-1][1])
         if stores or sums:
-            self.emit_rows(group, stores, sums, self.partition.inline)
+            self.emit_rows(group, stores + copies, sums, self.partition.inline)
         for value, view in stores:
             self.views[value] = view
         for node, partial, size in combine:
@@ -409,11 +411,14 @@ class Lowering:
         """Memory for a new value, laid out for its reader: where that is one reshape or permute after the other, so
         that these are views; where it is a concat, in its place there. Otherwise row-major."""
         users = self.uses.get(value, [])
-        if len(users) != 1 or value in self.outputs or value in self.update_of:
+        if value in self.outputs or value in self.update_of:
+            return self.dense(value)
+        for user in users:
+            if user.op == "concat":
+                return self.part_of(user, user.inputs.index(value))
+        if len(users) != 1:
             return self.dense(value)
         user = users[0]
-        if user.op == "concat" and sum(v is value for v in user.inputs) == 1:
-            return self.part_of(user, user.inputs.index(value))
         if user.op in ("permute", "reshape") and user not in self.group_of and user not in self.partition.inline:
             target = self.placed(user.output)
             strides = source_strides(user, target.strides)
@@ -422,6 +427,17 @@ class Lowering:
             if strides is not None and any(identical(s, 1) for s in strides[-2 if product_here else -1 :]):
                 return View(target.buffer, target.offset, strides)
         return self.dense(value)
+
+    def also_joined(self, value: Value, view: View) -> list[tuple[Value, View]]:
+        """The other places of a value that stands in several concats (gradients of gates do): who makes it writes it
+        there as well."""
+        found = []
+        for user in self.uses.get(value, ()):
+            for index, operand in enumerate(user.inputs if user.op == "concat" else ()):
+                if operand is value and (place := self.part_of(user, index)) != view:
+                    found.append((value, place))
+                    self.joined.add((user, index))
+        return found
 
     def part_of(self, node: Node, index: int) -> View:
         """The place of an operand of a concat in the result's memory."""

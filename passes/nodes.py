@@ -106,7 +106,7 @@ def concat(to: Lowering, node: Node) -> None:
     for index, operand in enumerate(node.inputs):
         x = to.operand(operand)
         place, present = to.part_of(node, index), to.view(x)
-        if present != place:
+        if present != place and (node, index) not in to.joined:
             to.copy(present, place, x.type.shape, x.type.dtype)
 
 

@@ -51,7 +51,56 @@ RULES = (
 def simplify(graph: Graph) -> Graph:
     """All of it, in one walk and a clean-up; regions first."""
     graph = map_regions(graph, simplify)
-    return remove_dead(common_subexpressions(remove_dead(rebuild(graph, _emit))))
+    graph = remove_dead(rebuild(graph, _emit))
+    return remove_dead(common_subexpressions(slice_operands(graph)))
+
+
+def slice_operands(graph: Graph) -> Graph:
+    """Parts of an elementwise result, where nobody reads the whole and elementwise ops read the parts: its operands are
+    cut instead. The gates of a recurrent cell are such parts; they then are not stored before they are cut."""
+    uses = graph.uses()
+    results = {v for v in graph.results() if isinstance(v, Value)}
+
+    def fusible(node: Node) -> bool:
+        return OPS[node.op].kind in ("elementwise", "reduce")
+
+    def cut(node: Node) -> bool:
+        users = uses.get(node.output, [])
+        return (
+            OPS[node.op].kind == "elementwise"
+            and not OPS[node.op].random
+            and not OPS[node.op].generator
+            and node.output not in results
+            and bool(users)
+            and all(u.op == "slice" and u.output not in results and all(map(fusible, uses[u.output])) for u in users)
+        )
+
+    chosen = {node.output: node for node in graph.nodes if len(node.outputs) == 1 and cut(node)}
+    if not chosen:
+        return graph
+
+    def emit(builder: Builder, node: Node, args: list[Any]) -> Any:
+        if node.op != "slice" or node.inputs[0] not in chosen:
+            return copy_node(builder, node, args)
+        source = _producer(args[0])
+        assert source is not None
+        parts = [_cut_operand(builder, o, source.output.type.shape, node) for o in source.inputs]
+        return builder.emit(OPS[source.op], parts, source.attrs)
+
+    return slice_operands(remove_dead(rebuild(graph, emit)))
+
+
+def _cut_operand(builder: Builder, operand: Any, shape: Shape, node: Node) -> Any:
+    """The part of an operand, which may be broadcast to `shape`, that goes into a slice of the result."""
+    if isinstance(operand, Literal):
+        return operand.value
+    own = operand.type.shape
+    extra = len(shape) - len(own)
+    attrs = {key: list(node.attrs[key][extra:]) for key in ("start", "size", "step")}
+    for axis, (mine, whole) in enumerate(zip(own, shape[extra:], strict=True)):
+        if is_one(mine) and not is_one(whole):
+            attrs["start"][axis], attrs["size"][axis], attrs["step"][axis] = 0, 1, 1
+    return builder.emit(OPS["slice"], (builder.wrap(operand),), attrs)
 
 
 def _emit(builder: Builder, node: Node, args: list[Any]) -> Any:
