@@ -7,6 +7,7 @@ from .mlp import MLP
 from .optim import SGD, Adam, AdamW, Lion, Optimizer, as_optimizer, clip_by_global_norm, from_function
 
 __all__ = [
-    "GPT", "GRU", "MLP", "SGD", "Adam", "AdamW", "Lion", "Optimizer", "as_optimizer", "clip_by_global_norm", "from_function",
+    "GPT", "GRU", "MLP",
+    "SGD", "Adam", "AdamW", "Lion", "Optimizer", "as_optimizer", "clip_by_global_norm", "from_function",
     "init", "nn", "schedule",
 ]  # fmt: skip

@@ -36,7 +36,7 @@ def hoist(graph: Graph) -> Graph:
 
 def _divide(builder: Builder, node: Node, args: list[Any]) -> tuple[Any, ...]:
     loop = Loop(node, args)
-    _before(builder, loop)
+    _before(builder, loop, _summed(loop))
     after = _After(loop)
     sums = [c for c in list(loop.carries) if after.take_sum(c)]
     results = [y for y in dict.fromkeys(loop.ys) if after.take_result(y)]
@@ -57,8 +57,16 @@ def _divide(builder: Builder, node: Node, args: list[Any]) -> tuple[Any, ...]:
     return tuple([last[v] for v in loop.last] + [stacked[y] for y in loop.stacked])
 
 
-def _before(builder: Builder, loop: Loop) -> None:
-    """What depends on constants and stacked inputs only."""
+def _summed(loop: Loop) -> set[Node]:
+    """The products that only sums over the rounds read: they are left to these."""
+    after = _After(loop)
+    for carry in loop.carries:
+        after.take_sum(carry)
+    return {n for n in after.products if len(after.uses.get(n.output, ())) == 1 and n.output not in loop.ys}
+
+
+def _before(builder: Builder, loop: Loop, left: set[Node]) -> None:
+    """What depends on constants and stacked inputs only, but for the nodes that are `left` to others."""
     known = {**{v: (r, False) for v, r in loop.consts.items()}, **{v: (r, True) for v, r in loop.xs.items()}}
     outside = _Outside(builder, loop, known)
     free: dict[Value, bool] = {v: stacked for v, (_, stacked) in known.items()}  # value -> differs from round to round
@@ -67,7 +75,7 @@ def _before(builder: Builder, loop: Loop) -> None:
         if not all(isinstance(o, Literal) or o in free for o in node.inputs):
             continue
         stacked = [isinstance(o, Value) and free[o] for o in node.inputs]
-        if not can_batch(node, stacked):
+        if node in left or not can_batch(node, stacked):
             continue
         value = node.output
         free[value] = any(stacked)
@@ -146,6 +154,7 @@ class _After:
             for value in node.values():
                 self.uses.setdefault(value, []).append(node)
         self.leaves: list[Value] = []
+        self.products: set[Node] = set()  # what is summed outside
         self.terms: dict[Value, list[tuple[Value, int]]] = {}
         self.rest: dict[Value, list[tuple[Operand, int]]] = {}
         self.differs = self._differing()
@@ -257,6 +266,7 @@ class _After:
     def gather_sum(self, value: Operand) -> None:
         node = self.producer[value]  # type: ignore[index]
         if node.op == "matmul" or node.op == "scatter_add" or OPS[node.op].reduce == "sum":
+            self.products.add(node)
             for operand in node.inputs:
                 self.gather(operand)
             return

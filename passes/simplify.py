@@ -150,7 +150,8 @@ def _fold_shape_op(node: Node, args: list[Any]) -> Any | None:
             source = _input(x)
             return source if joined == tuple(range(len(axes))) else OPS["permute"](source, axes=joined)
     if before and before.op == node.op and node.op in ("reshape", "broadcast_to"):
-        return OPS[node.op](_input(x), shape=out.shape)
+        source = _input(x)
+        return source if same_shape(source.shape, out.shape) else OPS[node.op](source, shape=out.shape)
     return None
 
 

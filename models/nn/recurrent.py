@@ -173,7 +173,7 @@ class GRU(Recurrent):
 
 class LSTM(Recurrent):
     """Long short-term memory, see `lstm_step`; its state is (h, c). Keys: weight_ih_l0 (4H, I) and weight_hh_l0
-    (4H, H) with the rows of i, f, g and o one above the other, bias_ih_l0, bias_hh_l0 (4H,); l1, ...; l0_reverse, ..."""
+    (4H, H) with the rows of i, f, g and o one above the other, bias_ih_l0, bias_hh_l0 (4H,); l1, ...; l0_reverse."""
 
     gates = 4
     states = 2

@@ -1,4 +1,4 @@
-"""Recurrent layers against their PyTorch twins, where it is installed, and against themselves: eager, traced, compiled."""
+"""Recurrent layers against their PyTorch twins, where it is installed, and eager against compiled."""
 
 import numpy as np
 import pytest
