@@ -100,8 +100,8 @@ PROGRAMS = (recurrent, backwards, nested, noisy, with_head, normalised, swapping
 
 
 def program(function: Callable[..., Any], order: int = 1) -> tuple[Graph, Mapping[str, np.ndarray]]:
-    """The graph of `function(W, U, h, xs)` with its gradients by all four; order 2: with the gradients of the sum of the
-    squares of the gradients instead. And the values of its inputs."""
+    """The graph of `function(W, U, h, xs)` with its gradients by all four, and the values of its inputs; order 2: with
+    the gradients of the sum of the squares of the gradients instead."""
     graph = gt.trace(function, *WEIGHTS.values()).graph
     names = list(WEIGHTS)
     graph = differentiate(graph, "out", names)

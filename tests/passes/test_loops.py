@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (graphs have long lines)
 """Passes over loops as text in, text out; and loops on the tape."""
 
 import numpy as np
@@ -58,7 +59,7 @@ graph g(%h: f64[3] input, %n: f64[] input, %w: f64[3] input, %u: f64[3] input, %
     }
   }
   return last=%0
-}""",  # noqa: E501
+}""",
         simplify,
     )
     assert to_text(body_of(graph), locations=False) == (
@@ -99,7 +100,7 @@ graph g(%h: f64[3] input, %k: f64[3] input, %xs: f64[T, 3] input) where T {
     }
   }
   return h=%0, k=%1, x=%2, again=%3, k2=%4
-}""",  # noqa: E501
+}""",
         simplify,
     )
     (node,) = [n for n in graph.nodes if n.op == "scan"]
@@ -190,7 +191,7 @@ graph g(%w: f64[4, 4] param, %u: f64[3, 4] param, %v: f64[4, 2] param, %b: f64[4
   %2: f64[T, B, 2] = mul(%1, %1)
   %3: f64[] = sum(%2) {axes=[0, 1, 2], keepdims=false}
   return loss=%3
-}"""  # noqa: E501
+}"""
 
 
 def test_products_of_inputs_come_before_a_loop_and_products_of_results_after_it():

@@ -1,4 +1,4 @@
-"""Loops on the tape: as plain Python with threads out of step, compiled, with sizes that differ, and what can go wrong."""
+"""Loops on the tape: as plain Python with threads out of step, compiled, at several sizes, and what can go wrong."""
 
 import numpy as np
 import pytest
@@ -291,7 +291,7 @@ graph g(%w: f32[8, 8] param, %h: f32[4, 8] input, %xs: f32[9, 4, 8] input) {
         arena = [i for i, b in enumerate(tape.buffers) if b.segment == "arena"]
         places = [plan.offsets[i] for i in arena]
         assert len(set(places)) < len(places)  # shared
-        (carry,) = [i for i in arena if any(o.view.buffer == i and o.mode == "rw" for s in tape.instructions() for o in s.operands)]  # fmt: skip
+        (carry,) = {o.view.buffer for i in tape.instructions() for o in i.operands if o.mode == "rw"}
         low, high = plan.lifetimes[carry]
         assert all(low <= plan.lifetimes[i][0] and plan.lifetimes[i][1] <= high for i in arena)
         assert places.count(plan.offsets[carry]) == 1

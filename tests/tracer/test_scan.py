@@ -248,7 +248,9 @@ def test_a_carry_of_another_structure_is_refused():
     )
 
 
-@pytest.mark.parametrize(("result", "what"), [(lambda h: h, "a?"), (lambda h: (h, h, h), "a tuple of 3"), (lambda h: None, "NoneType")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("result", "what"), [(lambda h: h, ""), (lambda h: (h, h, h), "a tuple of 3"), (lambda h: None, "NoneType")]
+)
 def test_a_body_must_return_a_pair(result, what):
     def step(h, x):
         return result(h)
