@@ -109,9 +109,11 @@ class _Run:
         graph, root = self.scalar_program(traced)
         full = differentiate(graph, root, [p for p in self.trainable if any(v.name == p for v in graph.inputs)])
         values: Arrays = {}
+        own = set(full.nodes)
 
-        def watch(node: Node, results: tuple[np.ndarray, ...]) -> None:
-            values.update((v.name, r) for v, r in zip(node.outputs, results, strict=True))
+        def watch(node: Node, operands: list[Any], results: tuple[np.ndarray, ...]) -> None:
+            if node in own:  # names inside of a region are its own
+                values.update((v.name, r) for v, r in zip(node.outputs, results, strict=True))
 
         bound = traced.bind(*self.example(kind), seed=rng.initial_seed(), step=rng._eager.step)
         for i, w in enumerate(self.weights):
