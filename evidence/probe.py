@@ -18,6 +18,7 @@ from ..models.optim import Optimizer
 from ..passes.autodiff import differentiate
 from ..passes.lint.evidence import Gradient, Probe
 from ..tracer import rng
+from ..tracer.loops import wider_carries
 from ..tracer.module import Parameter
 from ..tracer.state import running
 from ..tracer.structure import flatten
@@ -272,7 +273,8 @@ def _in_float64(subject: Subject, traced: Traced) -> Iterator[None]:
     for s in stored:
         s._array = s._array.astype(np.float64)
     try:
-        yield
+        with wider_carries():
+            yield
     finally:
         for s, array in before:
             s._array = array

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..ir.build import Builder, Ref, source_line
-from ..ir.dims import Dim, DimLike, require_equal
+from ..ir.dims import Dim, DimLike, require_equal, same_shape
 from ..ir.location import Location
 from ..ir.op import OPS, _resolve
 from ..ir.types import DTYPES, TensorType, TypeRuleError
@@ -39,7 +41,7 @@ def scan(
     """
     carry_tree, carries = flatten(init, "carry", _is_leaf)
     x_tree, stacks = flatten(xs, "x", _is_leaf)
-    weak = {name for name, x in carries if isinstance(x, (bool, int, float))}
+    weak = {name for name, x in carries if isinstance(x, (bool, int, float)) or _wider.get()}
     carries, stacks = ([(name, value(x)) for name, x in leaves] for leaves in (carries, stacks))
     rounds = _rounds(stacks, length)
     outer = current_trace()
@@ -70,6 +72,20 @@ def _rounds(stacks: list[tuple[str, Any]], length: Any) -> DimLike:
         if not require_equal(size, sizes[0][1]):
             raise TypeRuleError(f"the first axes differ: {sizes[0][0]} has {sizes[0][1]} rounds, {what} has {size}")
     return sizes[0][1]
+
+
+_wider: ContextVar[bool] = ContextVar("gradtape_wider_carries", default=False)
+
+
+@contextmanager
+def wider_carries() -> Iterator[None]:
+    """Inside, a float carry may become float64 in the first round: how the lint's probe runs a float32 model in float64,
+    whose states still begin as float32 zeros."""
+    token = _wider.set(True)
+    try:
+        yield
+    finally:
+        _wider.reset(token)
 
 
 class _Widened(Exception):
@@ -114,7 +130,7 @@ class _Loop:
         if isinstance(x, (bool, int, float)) and not isinstance(x, np.generic) and before.ndim == 0:
             x = np.asarray(x, before.dtype)
         x = value(x)
-        if _type(x) != _type(before) and not (name in self.weak and x.ndim == 0):
+        if _type(x) != _type(before) and not (name in self.weak and x.shape == before.shape):
             raise self.changed(name, _type(before), _type(x))
         return x
 
@@ -161,7 +177,7 @@ class _Loop:
             x = np.asarray(x, DTYPES[before.dtype])
         new = _recorded(body, value(x))
         after = new.type
-        if name in self.weak and after.ndim == 0 and after.dtype != before.dtype:
+        if name in self.weak and same_shape(after.shape, before.shape) and after.dtype != before.dtype:
             raise _Widened(name, after.dtype)
         same = after.dtype == before.dtype and after.ndim == before.ndim
         if not (same and all(require_equal(a, b) for a, b in zip(after.shape, before.shape, strict=True))):

@@ -14,6 +14,7 @@ from ...ir.crossings import Escape, Reentry
 from ...ir.dims import DimScope, dim_scope, quiet
 from ...ir.graph import Graph, Literal, Node, Value
 from ...ir.op import OPS, NoGradient, Op
+from .unroll import unrolled
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Flow:
     """The flow of gradient from `roots` back to the inputs of `graph`. Parameters are named by their paths."""
 
     def __init__(self, graph: Graph, roots: Sequence[Value], reentries: Iterable[Reentry] = ()) -> None:
-        self.graph = graph
+        self.graph = graph = unrolled(graph)
         self.roots = list(roots)
         self.producer = graph.producers()
         self.uses = graph.uses()
