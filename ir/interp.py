@@ -93,8 +93,8 @@ class Interpreter:
             expected = tuple(concrete_type(v.type, self.dims) for v in node.outputs)
             if node.regions:
                 attrs["regions"] = tuple(Region(r, self.watch, self.dims) for r in node.regions)
-            several = len(expected) > 1 or node.regions
-            results = op.reference(expected if several else expected[0], *args, **attrs)
+            one = len(expected) == 1 and not node.regions
+            results = op.reference(expected[0] if one else expected, *args, **attrs)
         results = results if isinstance(results, tuple) else (results,)
         self._values.update(zip(node.outputs, results, strict=True))
         if self.watch is not None:

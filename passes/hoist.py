@@ -121,12 +121,13 @@ class _Outside:
             self.known[operand] = ref, any(stacked)
         return self.known[operand]
 
-    def all_rounds(self, value: Value) -> Any:
-        ref, stacked = self.value(value)
-        return ref if stacked else OPS["broadcast_to"](ref, shape=(self.loop.length, *value.type.shape))
+    def all_rounds(self, operand: Operand) -> Any:
+        ref, stacked = self.value(operand)
+        return ref if stacked else OPS["broadcast_to"](ref, shape=(self.loop.length, *operand.type.shape))
 
-    def summed(self, value: Value) -> Any:
+    def summed(self, value: Operand) -> Any:
         """The sum of a value over all rounds; see `_After.can_sum`."""
+        assert isinstance(value, Value)
         node = self.producer[value]
         with self.builder.at(node):
             if node.op == "matmul":

@@ -136,7 +136,7 @@ def _make_inside(builder: Builder, loop: Loop) -> None:
     front: list[Node] = []
     for inputs, stacked in ((loop.consts, False), (loop.xs, True)):
         for value, ref in list(inputs.items()):
-            maker = makers.get(ref._value) if isinstance(ref, Ref) else None
+            maker = makers.get(ref._value) if isinstance(ref, Ref) and isinstance(ref._value, Value) else None
             if maker is None or (stacked and maker.op != "full"):
                 continue
             del inputs[value]

@@ -111,8 +111,8 @@ def share_out(instr: Instr, axes: Sequence[int], threads: int) -> tuple[int, lis
 def _count_parts(tape: Tape, entries: Sequence[Entry]) -> None:
     """A combine adds up as many parts as threads took part in the sum."""
     parts: dict[int, int] = {}
-    for call in entries:
-        for slot in call.slots if isinstance(call, Call) else ():
+    for call in (e for e in entries if isinstance(e, Call)):
+        for slot in call.slots:
             if slot.buffer >= 0 and tape.buffers[slot.buffer].segment == "partial":
                 if call.instr.kernel.startswith("combine"):
                     call.parts = parts[slot.buffer]

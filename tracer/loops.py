@@ -79,8 +79,8 @@ _wider: ContextVar[bool] = ContextVar("gradtape_wider_carries", default=False)
 
 @contextmanager
 def wider_carries() -> Iterator[None]:
-    """Inside, a float carry may become float64 in the first round: how the lint's probe runs a float32 model in float64,
-    whose states still begin as float32 zeros."""
+    """Inside, a float carry may become float64 in the first round: this is how the lint's probe runs a float32 model in
+    float64, whose states still begin as float32 zeros."""
     token = _wider.set(True)
     try:
         yield

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 from ...ir.graph import Graph, Literal, Node, Operand, Value
 from ...ir.ops.scan import parts_of
@@ -31,7 +32,7 @@ def _rounds(scan: Node) -> Iterator[Node]:
     state: list[Operand] = list(outer.carries)
     count = min(len(inner.carries) + 1, ROUNDS)
     for number in range(count):
-        env: dict[Operand, Operand] = dict(zip(inner.consts, outer.consts, strict=True))
+        env: dict[Any, Operand] = dict(zip(inner.consts, outer.consts, strict=True))
         last = number == count - 1
 
         def own(value: Value, last: bool = last) -> Value:
@@ -49,16 +50,20 @@ def _rounds(scan: Node) -> Iterator[Node]:
             yield _view(scan, part, env[x])
         for node in _flat(body.nodes):
             outputs = tuple(map(own, node.outputs))
-            yield replace(node, inputs=tuple(env.get(o, o) for o in node.inputs), outputs=outputs)
+            yield replace(node, inputs=tuple(_now(env, o) for o in node.inputs), outputs=outputs)
             env.update(zip(node.outputs, outputs, strict=True))
-        state = [env.get(new, new) for new in inner.new]
+        state = [_now(env, new) for new in inner.new]
         if last:
             for given, result in zip(state, outer.new, strict=True):
                 yield _view(scan, given, result)
             for y, result in zip(inner.ys, outer.ys, strict=True):
                 if not isinstance(y, Literal):
                     attrs = {"shape": result.type.shape}
-                    yield Node("broadcast_to", (env.get(y, y),), attrs, (result,), (), scan.location)
+                    yield Node("broadcast_to", (_now(env, y),), attrs, (result,), (), scan.location)
+
+
+def _now(env: dict[Any, Operand], operand: Operand) -> Operand:
+    return env[operand] if operand in env else operand
 
 
 def _view(scan: Node, source: Operand, result: Operand) -> Node:
