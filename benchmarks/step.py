@@ -36,11 +36,11 @@ BATCHES = 8
 
 
 # a contestant's process ---------------------------------------------------------------------------------------------
-def worker(name: str, config_name: str, threads: int) -> None:
-    """Answers every line `n` on stdin with n steps: seconds, CPU seconds, losses, peak memory."""
-    config = CONFIGS[config_name]
+def worker(name: str, config, threads: int, make) -> None:
+    """Answers every line `n` on stdin with n steps: seconds, CPU seconds, losses, peak memory. `make` is `contestant` or
+    another function like it."""
     data = synthetic_batches(config, BATCHES)
-    run = contestant(name, config, threads, data)
+    run = make(name, config, threads, data)
     position = 0
     for line in sys.stdin:
         count = int(line)
@@ -107,12 +107,12 @@ def products_only(step, batch):
 
 # the referee --------------------------------------------------------------------------------------------------------
 class Contestant:
-    def __init__(self, name: str, config: str, threads: int) -> None:
+    def __init__(self, name: str, config: str, threads: int, script: str) -> None:
         self.name, self.seconds, self.thrown, self.memory = name, [], 0, 0.0
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
         start = time.perf_counter()
         self.process = subprocess.Popen(
-            [sys.executable, __file__, "--worker", name, config, str(threads)],
+            [sys.executable, script, "--worker", name, config, str(threads)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
         self.losses = self.ask(1)["losses"]
@@ -149,8 +149,9 @@ def busy_seconds() -> float:
     return (sum(fields[:3]) + sum(fields[5:8])) / os.sysconf("SC_CLK_TCK")
 
 
-def compare(config: str, names: list[str], rounds: int, threads: int) -> list[str]:
-    contestants = [Contestant(name, config, threads) for name in names]
+def compare(config: str, names: list[str], rounds: int, threads: int, script: str, chunk: int) -> list[str]:
+    """Rows of the table: contestants of `script`, which answers `--worker`, in turn with `chunk` steps each."""
+    contestants = [Contestant(name, config, threads, script) for name in names]
     trained = [c for c in contestants if c.name != "products"]
     reference = trained[0].losses
     for c in trained:
@@ -160,9 +161,9 @@ def compare(config: str, names: list[str], rounds: int, threads: int) -> list[st
             raise SystemExit(f"{config}: {c.name} and {trained[0].name} do not compute the same step")
     ratios: dict[str, list[float]] = {name: [] for name in names}
     for c in contestants:
-        c.ask(CHUNK[config])
+        c.ask(chunk)
     for _ in range(rounds):
-        found = {c.name: c.chunk(CHUNK[config]) for c in contestants}
+        found = {c.name: c.chunk(chunk) for c in contestants}
         for c in contestants:
             value = found[c.name]
             if value is not None:
@@ -198,12 +199,12 @@ def machine() -> str:
     return f"{date.today()}, {cpu}, {os.cpu_count()} CPUs, OpenBLAS kernels {core_type()}; {', '.join(versions)}"
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="*", default=list(CONFIGS), help="XS S M L")
+def main(script: str, description: str | None, chunks: dict[str, int], contestants: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("configs", nargs="*", default=list(chunks), help=" ".join(chunks))
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--only", default=",".join(NEEDS), help="contestants, gradtape among them")
+    parser.add_argument("--only", default=",".join(contestants), help="contestants, gradtape among them")
     parser.add_argument("--out", type=Path, help="append the table to this Markdown file")
     given = parser.parse_args()
     names = [n for n in NEEDS if n in given.only.split(",") and importlib.util.find_spec(NEEDS[n])]
@@ -216,7 +217,9 @@ def main() -> None:
         "| size | contestant | median ms | least ms | times gradtape (pairs) | cold start s | peak MiB | thrown |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    rows = [row for config in given.configs for row in compare(config, names, given.rounds, given.threads)]
+    rows = []
+    for config in given.configs:
+        rows += compare(config, names, given.rounds, given.threads, script, chunks[config])
     text = "\n".join([*head, *rows, ""])
     print(text)
     if given.out:
@@ -226,6 +229,6 @@ def main() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1 and sys.argv[1] == "--worker":
-        worker(sys.argv[2], sys.argv[3], int(sys.argv[4]))
+        worker(sys.argv[2], CONFIGS[sys.argv[3]], int(sys.argv[4]), contestant)
     else:
-        main()
+        main(__file__, __doc__, CHUNK, list(NEEDS))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -62,8 +62,8 @@ def _rounds(scan: Node) -> Iterator[Node]:
                     yield Node("broadcast_to", (_now(env, y),), attrs, (result,), (), scan.location)
 
 
-def _now(env: dict[Any, Operand], operand: Operand) -> Operand:
-    return env[operand] if operand in env else operand
+def _now(env: Mapping[Any, Operand], operand: Operand) -> Operand:
+    return env.get(operand, operand)
 
 
 def _view(scan: Node, source: Operand, result: Operand) -> Node:

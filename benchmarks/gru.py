@@ -1,0 +1,83 @@
+"""The training step of a GRU language model in gradtape and PyTorch, in turn within one run: step.py with other models.
+
+    python benchmarks/gru.py [G1 G2] [--rounds N] [--threads N] [--only gradtape,products,torch]
+
+G1 has one layer, G2 two: vocabulary 104, width 256, batches of 32 x 64. PyTorch runs its own nn.GRU, batch first.
+"""
+
+# torch comes with the extra `peers`, which is not installed where types are checked:
+# pyright: reportMissingImports=false
+
+from __future__ import annotations
+
+import sys
+
+from peers import torch_optimizer
+from recipe import RECIPE, Config, gradtape_optimizer
+from step import main, products_only, worker
+
+CONFIGS = {"G1": Config(104, 256, 1, 1, 64, 32), "G2": Config(104, 256, 2, 1, 64, 32)}
+CHUNK = {"G1": 4, "G2": 2}
+
+
+def model_of(config: Config):
+    import gradtape as gt
+
+    gt.manual_seed(0)
+    return gt.models.GRU(config.vocab, config.width, config.depth)
+
+
+def contestant(name, config, threads, data):
+    if name == "torch":
+        return torch_run(config, threads)
+    import gradtape as gt
+
+    model = model_of(config)
+    step = gt.compile(model, loss=gt.cross_entropy, optimizer=gradtape_optimizer(model), threads=threads)
+    if name == "products":
+        step(*data[0])
+        return products_only(step, data[0])
+    return lambda batches: [float(step(x, y)) for x, y in batches]
+
+
+def torch_run(config: Config, threads: int):
+    import torch
+    from torch import nn
+    from torch.nn import functional as F
+
+    class GRU(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.tok = nn.Embedding(config.vocab, config.width)
+            self.gru = nn.GRU(config.width, config.width, config.depth, batch_first=True)
+            self.head = nn.Linear(config.width, config.vocab)
+
+        def forward(self, idx, target):  # (B, T) twice -> the mean cross-entropy
+            logits = self.head(self.gru(self.tok(idx))[0])
+            return F.cross_entropy(logits.view(-1, config.vocab), target.reshape(-1))
+
+    torch.set_num_threads(threads)
+    model = GRU()
+    weights = {name: p.data for name, p in model_of(config).named_parameters()}
+    model.load_state_dict({name: torch.from_numpy(w.copy()) for name, w in weights.items()})
+    optimizer, parameters = torch_optimizer(model), list(model.parameters())
+
+    def run(batches):
+        losses = []
+        for x, y in batches:
+            optimizer.zero_grad(set_to_none=True)
+            loss = model(x, y)
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, RECIPE.max_norm, foreach=True)
+            optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+    return run
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1 and sys.argv[1] == "--worker":
+        worker(sys.argv[2], CONFIGS[sys.argv[3]], int(sys.argv[4]), contestant)
+    else:
+        main(__file__, __doc__, CHUNK, ["gradtape", "products", "torch"])
