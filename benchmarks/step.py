@@ -37,8 +37,8 @@ BATCHES = 8
 
 # a contestant's process ---------------------------------------------------------------------------------------------
 def worker(name: str, config, threads: int, make) -> None:
-    """Answers every line `n` on stdin with n steps: seconds, CPU seconds, losses, peak memory. `make` is `contestant` or
-    another function like it."""
+    """Answers every line `n` on stdin with n steps: seconds, CPU seconds, losses, peak memory. `make` is `contestant`,
+    or another function like it."""
     data = synthetic_batches(config, BATCHES)
     run = make(name, config, threads, data)
     position = 0

@@ -116,7 +116,7 @@ class _Loop:
         with rng.rounds(count) as begin:
             for t in reversed(range(count)) if self.reverse else range(count):
                 begin(t)
-                x = self.x_tree.restore({name: stack[t] for name, stack in stacks.items()})
+                x = self.x_tree.restore({name: stack[t, ...] for name, stack in stacks.items()})
                 carry, y = self.pair(self.f(self.carry_tree.restore(state), x))
                 state = {name: self.next_state(name, state[name], new) for name, new in self.leaves(carry)}
                 self.weak.clear()  # only the first round widens

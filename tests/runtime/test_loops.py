@@ -106,6 +106,15 @@ def test_a_compiled_function_keeps_one_program_for_all_lengths():
     assert len(family.variants) == 2  # one for the first length, one for all others
 
 
+def test_a_compiled_gradient_of_no_round_is_that_of_the_rest():
+    f = gt.value_and_grad(lambda w, xs: (gt.scan(lambda c, x: (c * w + x, None), w, xs)[0] ** 2).sum())
+    w = np.array([2.0, 3.0])
+    value, grad = f(w, np.zeros((0, 2)))
+    assert value == 13.0 and grad.tolist() == [4.0, 6.0]
+    value, grad = f(w, np.ones((1, 2)))  # (w * w + 1)**2
+    np.testing.assert_allclose(grad, 4 * w * (w * w + 1))
+
+
 # training -------------------------------------------------------------------------------------------------------------
 class Cell(gt.Module):
     def __init__(self):

@@ -206,6 +206,32 @@ def test_the_number_of_rounds_may_be_symbolic():
         assert found["out.1"].shape == (rounds, 2, 3)
 
 
+# derivatives --------------------------------------------------------------------------------------------------------
+def test_gradients_of_gradients_by_grad():
+    def f(w):
+        return (gt.scan(lambda h, x: (gt.tanh(h * w + x), h), np.ones(2), XS[:, 0, :2])[0] ** 2).sum()
+
+    w, u, h = np.array([0.7, -0.4]), np.array([0.3, 1.0]), 1e-4
+    first = gt.grad(f)
+    np.testing.assert_allclose((first(w) * u).sum(), (f(w + h * u) - f(w - h * u)) / (2 * h), rtol=1e-6)
+    second = gt.grad(lambda w: (gt.grad(f)(w) * u).sum())
+    np.testing.assert_allclose(second(w), (first(w + h * u) - first(w - h * u)) / (2 * h), rtol=1e-6)
+
+
+def test_a_gradient_may_be_taken_inside_of_a_loop():
+    """Descent on a quadratic: each round takes the gradient of a loss, which has a loop of its own."""
+
+    def loss(w):
+        total, _ = gt.scan(lambda s, x: (s + ((w - x) ** 2).sum(), None), 0.0, XS[:, 0])
+        return total
+
+    def f(w):
+        return gt.scan(lambda w, _: (w - 0.05 * gt.grad(loss)(w), None), w, length=40)[0]
+
+    found = evaluated(f, np.zeros(3))[0]
+    np.testing.assert_allclose(found, XS[:, 0].mean(0), rtol=1e-3)
+
+
 # what is refused --------------------------------------------------------------------------------------------------
 def both_ways(f, *args, match, error=TypeError):
     """`f` fails alike on arrays and while it is traced; the texts."""
