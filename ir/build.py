@@ -65,13 +65,17 @@ class Ref:
     def __rpow__(self, other: Any) -> Any: return _binary("pow", other, self)
     def __matmul__(self, other: Any) -> Any: return _binary("matmul", self, other)
     def __rmatmul__(self, other: Any) -> Any: return _binary("matmul", other, self)
-    def __and__(self, other: Any) -> Any: return _binary("logical_and", self, other)
-    def __rand__(self, other: Any) -> Any: return _binary("logical_and", other, self)
-    def __or__(self, other: Any) -> Any: return _binary("logical_or", self, other)
-    def __ror__(self, other: Any) -> Any: return _binary("logical_or", other, self)
-    def __xor__(self, other: Any) -> Any: return _binary("logical_xor", self, other)
-    def __rxor__(self, other: Any) -> Any: return _binary("logical_xor", other, self)
-    def __invert__(self) -> Any: return OPS["logical_not"](self)
+    def __and__(self, other: Any) -> Any: return _bits("and", self, other)
+    def __rand__(self, other: Any) -> Any: return _bits("and", other, self)
+    def __or__(self, other: Any) -> Any: return _bits("or", self, other)
+    def __ror__(self, other: Any) -> Any: return _bits("or", other, self)
+    def __xor__(self, other: Any) -> Any: return _bits("xor", self, other)
+    def __rxor__(self, other: Any) -> Any: return _bits("xor", other, self)
+    def __lshift__(self, other: Any) -> Any: return _binary("bitwise_left_shift", self, other)
+    def __rlshift__(self, other: Any) -> Any: return _binary("bitwise_left_shift", other, self)
+    def __rshift__(self, other: Any) -> Any: return _binary("bitwise_right_shift", self, other)
+    def __rrshift__(self, other: Any) -> Any: return _binary("bitwise_right_shift", other, self)
+    def __invert__(self) -> Any: return OPS["bitwise_invert" if self.type.is_integer else "logical_not"](self)
     def __neg__(self) -> Any: return OPS["neg"](self)
     def __pos__(self) -> Any: return self
     def __abs__(self) -> Any: return OPS["abs"](self)
@@ -96,6 +100,12 @@ def _binary(name: str, left: Any, right: Any) -> Any:
         ):
             return NotImplemented
     return OPS[name](left, right)
+
+
+def _bits(name: str, left: Any, right: Any) -> Any:
+    """& | ^: of bools logic, of integers their bits."""
+    whole = any(isinstance(side, Ref) and side.type.is_integer for side in (left, right))
+    return _binary(f"{'bitwise' if whole else 'logical'}_{name}", left, right)
 
 
 class Builder:

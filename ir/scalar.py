@@ -17,6 +17,27 @@ from .dims import DimLike, Shape, evaluate
 from .random import philox_u32
 from .types import DTYPES
 
+
+def power(x: Any, y: Any) -> Any:
+    """x ** y. Integers wrap around; to a negative power they are the whole part of 1 / x ** -y, with 0 for 1 / 0: 1 for
+    1, 1 or -1 for -1, else 0. (NumPy refuses them, which a kernel cannot.)"""
+    x, y = np.asarray(x), np.asarray(y)
+    if x.dtype.kind == "f" or y.dtype.kind == "f":
+        return np.power(x, y)
+    inverse = np.where(np.abs(x) == 1, np.where(y % 2 == 0, 1, x), 0)
+    return np.where(y < 0, inverse, np.power(x, np.maximum(y, 0))).astype(np.result_type(x, y))[()]
+
+
+def _shifted(shift: Callable[[Any, Any], Any], beyond: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    """A shift by y places; by a negative number of them or all of them, what is left when all bits have gone."""
+
+    def function(x: Any, y: Any) -> Any:
+        inside = (y >= 0) & (y < 8 * np.asarray(x).itemsize)
+        return np.where(inside, shift(x, np.where(inside, y, 0)), beyond(x)).astype(np.asarray(x).dtype)[()]
+
+    return function
+
+
 # of one float, giving a float
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "exp": np.exp, "exp2": np.exp2, "expm1": np.expm1,
@@ -31,12 +52,18 @@ NUMBERS: dict[str, Callable[[Any], Any]] = {
 }  # fmt: skip
 # of two floats of one dtype
 FLOAT_PAIRS: dict[str, Callable[[Any, Any], Any]] = {
-    "atan2": np.arctan2, "hypot": np.hypot, "copysign": np.copysign,
+    "atan2": np.arctan2, "hypot": np.hypot, "copysign": np.copysign, "nextafter": np.nextafter,
 }  # fmt: skip
 # of two numbers of one dtype; NaN wins in maximum and minimum, floor_divide and remainder follow the divisor's sign
 PAIRS: dict[str, Callable[[Any, Any], Any]] = {
-    "pow": np.power, "maximum": np.maximum, "minimum": np.minimum,
+    "pow": power, "maximum": np.maximum, "minimum": np.minimum,
     "floor_divide": np.floor_divide, "remainder": np.remainder,
+}  # fmt: skip
+# of two integers of one dtype
+BITS: dict[str, Callable[[Any, Any], Any]] = {
+    "bitwise_and": np.bitwise_and, "bitwise_or": np.bitwise_or, "bitwise_xor": np.bitwise_xor,
+    "left_shift": _shifted(np.left_shift, np.zeros_like),
+    "right_shift": _shifted(np.right_shift, lambda x: np.where(x < 0, -1, 0)),
 }  # fmt: skip
 # of numbers, giving a bool; an integer is finite
 QUESTIONS: dict[str, Callable[..., Any]] = {
@@ -46,7 +73,7 @@ LOGIC: dict[str, Callable[..., Any]] = {
     "logical_and": np.logical_and, "logical_or": np.logical_or, "logical_not": np.logical_not,
 }  # fmt: skip
 OTHERS = ("divide", "where", "cast", "constant", "index", "dim", "uniform")
-PRIMITIVES = (*FUNCTIONS, *NUMBERS, *FLOAT_PAIRS, *PAIRS, *QUESTIONS, *LOGIC, *OTHERS)
+PRIMITIVES = (*FUNCTIONS, *NUMBERS, *FLOAT_PAIRS, *PAIRS, *BITS, *QUESTIONS, *LOGIC, *OTHERS)
 
 
 class PlainScalars:
@@ -66,9 +93,9 @@ class PlainScalars:
         if name in FUNCTIONS or name in NUMBERS:
             function, kinds = (FUNCTIONS[name], "f") if name in FUNCTIONS else (NUMBERS[name], "fi")
             return lambda x: self._like(function(self._one(name, x, kinds)), x)
-        if name in FLOAT_PAIRS or name in PAIRS:
-            function, kinds = (FLOAT_PAIRS[name], "f") if name in FLOAT_PAIRS else (PAIRS[name], "fi")
-            return lambda x, y: function(*self._pair(name, x, y, kinds))
+        for table, kinds in ((FLOAT_PAIRS, "f"), (PAIRS, "fi"), (BITS, "i")):
+            if name in table:
+                return lambda x, y, kinds=kinds: table[name](*self._pair(name, x, y, kinds))
         if name in QUESTIONS:
             function = QUESTIONS[name]
             return lambda *xs: function(*(self._pair(name, *xs, "fib") if len(xs) == 2 else xs))

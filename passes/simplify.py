@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..ir.build import Builder, Ref
+from ..ir.build import Builder, Ref, TypeRuleViolation
 from ..ir.dims import Shape, identical, same_shape
 from ..ir.graph import Graph, Literal, Node, Value
 from ..ir.op import OPS
@@ -60,7 +60,10 @@ def _emit(builder: Builder, node: Node, args: list[Any]) -> Any:
         for rule in _BY_OP.get(node.op, ()):
             env: dict[str, Any] = {}
             if _match(rule[0], node.op, args, env):
-                new = _build(rule[1], env)
+                try:
+                    new = _build(rule[1], env)
+                except TypeRuleViolation:  # an integer has powers, but no reciprocal and no root
+                    continue
                 if isinstance(new, Ref) and new.type == node.output.type:
                     return new
     return copy_node(builder, node, args)

@@ -107,6 +107,8 @@ class SourceScalars:
                 return Expr(f"{_BINARY[name]}({a.text}, {b.text})", a.dtype)
 
             return call
+        if name in _BITS:
+            return lambda x, y: self._integers(_BITS[name], x, y)
         raise AttributeError(f"{name} is not a scalar primitive")
 
     def _unary(self, name: str, x: Expr) -> Expr:
@@ -118,7 +120,12 @@ class SourceScalars:
         a, b = self._pair(x, y)
         if a.dtype in ("f32", "f64"):
             return Expr(f"pow({a.text}, {b.text})", a.dtype)
-        raise TypeError("an integer power is not compiled yet; write x.astype('f64') ** y, or x * x")
+        return self._integers("ipow({a}, {b})", a, b)
+
+    def _integers(self, text: str, x: Any, y: Any) -> Expr:
+        """Two integers of one dtype, computed in 64 bits: an i32 wraps around."""
+        a, b = self._pair(x, y)
+        return self.cast(Expr(text.format(a=a.text, b=b.text), "i64"), a.dtype)
 
     def divide(self, x: Any, y: Any) -> Expr:
         a, b = self._pair(x, y)
@@ -197,7 +204,14 @@ _UNARY = {
         "floor ceil trunc"
     ).split()
 } | {"abs": "fabs", "round": "rint"}
-_BINARY = {name: name for name in ("atan2", "hypot", "copysign", "maximum", "minimum")}
+_BINARY = {name: name for name in ("atan2", "hypot", "copysign", "nextafter", "maximum", "minimum")}
+_BITS = {
+    "bitwise_and": "({a} & {b})",
+    "bitwise_or": "({a} | {b})",
+    "bitwise_xor": "({a} ^ {b})",
+    "left_shift": "shl({a}, {b})",
+    "right_shift": "shr({a}, {b})",
+}
 
 
 def row_kernel(program: RowProgram) -> Kernel:

@@ -1,4 +1,5 @@
-"""float32 functions and Philox in LLVM, without branches or calls, so that loops over them vectorise.
+"""float32 functions and Philox in LLVM, without branches or calls, so that loops over them vectorise; and the power of
+integers, which is a loop.
 
 Built with `llvmlite.ir` into one module of `alwaysinline` functions `gt.<name>.f32`, which `jit.py` links to
 every kernel. They carry no fast-math flags: range reduction and special values depend on the order written
@@ -256,23 +257,55 @@ def uniform32(seed: Value, step: Value, site: Value, index: Value) -> Value:
     return philox(seed, step, site, index).to(I32).high(8).to_float() * 2.0**-24
 
 
+def integer_power(builder: Llvm, x: Llvm, y: Llvm) -> None:
+    """The body of `gt.ipow(i64 x, i64 y)`: squares x for every bit of y. See `power` in ir/scalar.py."""
+    zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
+    entry, function = builder.block, builder.function
+    test, body, end = (function.append_basic_block(name) for name in ("test", "body", "end"))
+    builder.branch(test)
+    builder.position_at_end(test)
+    square, left, product = (builder.phi(I64) for _ in range(3))
+    builder.cbranch(builder.icmp_signed(">", left, zero), body, end)
+    builder.position_at_end(body)
+    odd = builder.icmp_signed("!=", builder.and_(left, one), zero)
+    times = builder.select(odd, builder.mul(product, square), product)
+    for value, start, step in (
+        (square, x, builder.mul(square, square)),
+        (left, y, builder.ashr(left, one)),
+        (product, one, times),
+    ):
+        value.add_incoming(start, entry)
+        value.add_incoming(step, body)
+    builder.branch(test)
+    builder.position_at_end(end)
+    even = builder.icmp_signed("==", builder.and_(y, one), zero)
+    unit = builder.or_(builder.icmp_signed("==", x, one), builder.icmp_signed("==", x, ir.Constant(I64, -1)))
+    inverse = builder.select(unit, builder.select(even, one, x), zero)
+    builder.ret(builder.select(builder.icmp_signed("<", y, zero), inverse, product))
+
+
 FLOAT_FUNCTIONS = (exp, expm1, exp2, log, log1p, log2, log10, tanh, erf)
 
 
 def module_text() -> str:
-    """LLVM assembly of all functions: `gt.<name>.f32(float)`, `gt.philox`, `gt.uniform32` (four i64)."""
+    """LLVM assembly of all functions: `gt.<name>.f32(float)`, `gt.philox`, `gt.uniform32` (four i64), `gt.ipow`."""
     module = ir.Module("gradtape.polynomials")
 
-    def define(name: str, formula: Callable[..., Value], result: ir.Type, args: list[ir.Type]) -> None:
+    def declare(name: str, result: ir.Type, args: list[ir.Type]) -> tuple[Llvm, Llvm]:
         function = ir.Function(module, ir.FunctionType(result, args), name)
         function.linkage = "linkonce_odr"
         function.attributes.add("alwaysinline")
         function.attributes.add("nounwind")
-        builder = ir.IRBuilder(function.append_basic_block())
-        builder.ret(formula(*(Value(builder, arg) for arg in function.args)).llvm)
+        return ir.IRBuilder(function.append_basic_block("entry")), function.args
+
+    def define(name: str, formula: Callable[..., Value], result: ir.Type, args: list[ir.Type]) -> None:
+        builder, values = declare(name, result, args)
+        builder.ret(formula(*(Value(builder, v) for v in values)).llvm)
 
     for formula in FLOAT_FUNCTIONS:
         define(f"gt.{formula.__name__}.f32", formula, F32, [F32])
     define("gt.philox", philox, I64, [I64] * 4)
     define("gt.uniform32", uniform32, F32, [I64] * 4)
+    builder, (x, y) = declare("gt.ipow", I64, [I64, I64])
+    integer_power(builder, x, y)
     return str(module)

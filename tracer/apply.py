@@ -13,7 +13,7 @@ import numpy as np
 from ..ir.build import Ref, TypeRuleViolation
 from ..ir.dims import Dim
 from ..ir.op import Op, _resolve
-from ..ir.types import TypeRuleError, type_of
+from ..ir.types import TensorType, TypeRuleError, type_of
 from .escaped import tag_of, tagged
 from .state import current_trace
 
@@ -38,6 +38,11 @@ def operand(x: Any) -> Any:
         trace = current_trace()
         return int(x) if trace is None else trace.dim_scalar(x)
     return from_list(x) if isinstance(x, (list, tuple)) else x
+
+
+def type_of_operand(x: Any) -> TensorType:
+    """The type of what `operand` or `value` gave."""
+    return x.type if isinstance(x, Ref) else type_of(x)
 
 
 def from_list(items: Any) -> Any:

@@ -9,20 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.build import Ref
 from ..ir.dims import Dim, divide, product
 from ..ir.op import OPS
 from ..ir.types import (
     DTYPES,
-    TensorType,
     TypeRuleError,
     dtype_name,
     normalize_axes,
     normalize_axis,
     promote,
-    type_of,
 )
 from .apply import public, run, value
+from .apply import type_of_operand as _type
 from .elementwise import sqrt
 
 Axis = int | Sequence[int] | None
@@ -381,10 +379,6 @@ def take(x: Any, indices: Any, axis: int = 0) -> Any:
 def dtype_of(x: Any) -> str:
     """f32 f64 i32 i64 or bool."""
     return _type(x).dtype
-
-
-def _type(x: Any) -> TensorType:
-    return x.type if isinstance(x, Ref) else type_of(x)
 
 
 def numpy_dtype(x: Any) -> np.dtype:

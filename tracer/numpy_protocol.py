@@ -20,10 +20,14 @@ from .state import TraceError
 
 # ufuncs whose op has another name; any other is looked up by its own
 _UFUNCS = {
-    "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "negative": "neg", "power": "pow",
-    "absolute": "abs", "fabs": "abs", "bitwise_and": "logical_and", "bitwise_or": "logical_or", "rint": "round",
-    "bitwise_xor": "logical_xor", "invert": "logical_not", "arcsin": "asin", "arccos": "acos", "arctan": "atan",
-    "arctan2": "atan2", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh",
+    "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "negative": "neg",
+    "absolute": "abs", "fabs": "abs", "rint": "round", "arcsin": "asin", "arccos": "acos", "arctan": "atan",
+    "arctan2": "atan2", "arcsinh": "asinh", "arccosh": "acosh", "arctanh": "atanh", "left_shift": "bitwise_left_shift",
+    "right_shift": "bitwise_right_shift",
+}  # fmt: skip
+_BY_FUNCTION = {
+    "bitwise_and": e.bitwise_and, "bitwise_or": e.bitwise_or, "bitwise_xor": e.bitwise_xor, "invert": e.bitwise_invert,
+    "positive": e.positive, "power": e.pow,
 }  # fmt: skip
 _REDUCTIONS = {"add": f.sum, "multiply": f.prod, "maximum": f.max, "minimum": f.min}
 
@@ -34,8 +38,8 @@ def ufunc(function: np.ufunc, method: str, inputs: tuple, kwargs: dict) -> Any:
     if kwargs.get("out") is not None:
         _refuse_out(f"numpy.{name}", inputs)
     if method == "__call__" and not kwargs:
-        if name == "positive":
-            return _resolve(inputs[0])
+        if name in _BY_FUNCTION:
+            return _BY_FUNCTION[name](*inputs)
         op = OPS.get(_UFUNCS.get(name, name))
         if op is not None and (op.kind == "elementwise" or name == "matmul"):
             return run(op, *inputs)
@@ -142,7 +146,8 @@ def _clip(a: Any, a_min: Any = None, a_max: Any = None) -> Any:
 
 _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.sum: f.sum, np.mean: f.mean, np.max: f.max, np.amax: f.max, np.min: f.min, np.amin: f.min, np.prod: f.prod,
-    np.any: f.any, np.all: f.all, np.argmax: f.argmax, np.argmin: f.argmin, np.round: lambda a: e.round(a),
+    np.any: f.any, np.all: f.all, np.argmax: f.argmax, np.argmin: f.argmin,
+    np.round: lambda a, decimals=0: e.round(a, decimals),
     np.flip: f.flip, np.pad: f.pad,
     np.roll: lambda a, shift, axis: f.roll(a, shift, axis),
     np.var: lambda a, axis=None, *, ddof=0, keepdims=False: f.var(a, axis, ddof, keepdims),

@@ -45,6 +45,9 @@ class Tensor(Ref):
     def requires_grad(self) -> bool:
         return self.type.is_float
 
+    def __pow__(self, other: Any) -> Any:
+        return e.pow(self, other) if isinstance(other, int) else super().__pow__(other)
+
     # shapes ---------------------------------------------------------------------------------------------------------
     def reshape(self, *shape: Any) -> Any:
         return f.reshape(self, *shape)

@@ -46,6 +46,16 @@ def test_both_sides_of_a_rule_agree(rule):
     np.testing.assert_allclose(new, before, rtol=0 if rule.exact else 1e-15)
 
 
+def test_a_rule_for_floats_leaves_integers_alone():
+    graph = after("""
+graph g(%n: i64[3] input) {
+  %0: i64[3] = pow(%n, -1)
+  %1: i64[3] = pow(%n, 2)
+  return inverse=%0, square=%1
+}""")
+    assert ops(graph) == ["pow", "square"]
+
+
 def test_shape_ops_that_do_nothing_go_and_pairs_join():
     graph = after("""
 graph g(%x: f32[2, 3] input) {

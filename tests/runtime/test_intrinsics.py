@@ -32,13 +32,13 @@ UNARY = {
     "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint, "fabs": np.abs, "sign": np.sign,
 }  # fmt: skip
 BINARY = {
-    "copysign": np.copysign, "pow": np.power, "atan2": np.arctan2, "hypot": np.hypot,
+    "copysign": np.copysign, "nextafter": np.nextafter, "pow": np.power, "atan2": np.arctan2, "hypot": np.hypot,
     "maximum": np.maximum, "minimum": np.minimum, "fmax": np.fmax, "fmin": np.fmin,
 }  # fmt: skip
 TESTS = {"isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite}
 # Units in the last place against float64, where it is not the default 2 of libm.
 ULP = {"tanh": 3, "erf": 8, "log2": 2, "log10": 2, "expm1": 2, "tan": 3}
-EXACT = "sqrt floor ceil trunc rint fabs sign copysign maximum minimum fmax fmin"
+EXACT = "sqrt floor ceil trunc rint fabs sign copysign nextafter maximum minimum fmax fmin"
 
 KERNELS = {
     **{(n, t): math_kernel(n, "a", f"{n}($a)", t) for n in UNARY for t in ("f32", "f64")},
@@ -223,6 +223,31 @@ def test_plain_python_agrees_with_compiled(run, dtype):
         run_plain(kernel, [*arrays, plain, x.size])
         run(kernel, *arrays, fast, x.size)
         np.testing.assert_allclose(fast, plain, rtol=8 * np.finfo(DTYPES[dtype]).eps, err_msg=name)
+
+
+INTEGERS = template(
+    "t_integers", "f32", "x:i64* y:i64* power:i64* up:i64* down:i64* n:i64",
+    """
+    for j in range(n):
+        st(power, j, ipow(ld(x, j), ld(y, j)))
+        st(up, j, shl(ld(x, j), ld(y, j)))
+        st(down, j, shr(ld(x, j), ld(y, j)))
+""",
+)  # fmt: skip
+
+
+def test_integer_powers_and_shifts(compiled):
+    values = np.array([0, 1, -1, 2, -2, 3, -3, 10, 31, 32, 62, 63, 64, 65, -(2**63), 2**63 - 1])
+    x, y = (v.ravel() for v in np.meshgrid(values, values))
+    fast, plain = ([np.empty_like(x) for _ in range(3)] for _ in range(2))
+    compiled([INTEGERS])(INTEGERS, x, y, *fast, x.size)
+    run_plain(INTEGERS, [x, y, *plain, x.size])
+    for got in (fast, plain):
+        np.testing.assert_array_equal(got[0][y >= 0], np.power(x, np.maximum(y, 0))[y >= 0])
+        np.testing.assert_array_equal(got[0][y < 0], np.where(x == 1, 1, np.where(x == -1, 1 - 2 * (y & 1), 0))[y < 0])
+        inside = (y >= 0) & (y < 64)
+        np.testing.assert_array_equal(got[1], np.where(inside, x << (y & 63), 0))
+        np.testing.assert_array_equal(got[2], np.where(inside, x >> (y & 63), x >> 63))
 
 
 def test_casts_and_integers(compiled):
