@@ -129,7 +129,7 @@ class Builder:
         self.updates: dict[str, Operand] = {}
         self._names = 0
         self._sites = 0
-        self._scalars: dict[Dim, Value] = {}
+        self._scalars: dict[tuple[Dim, str], Value] = {}
         self._constant_values: dict[str, Value] = {}
 
     @classmethod
@@ -182,7 +182,7 @@ class Builder:
 
     def emit(self, op: Op, args: Sequence[Any], attrs: Attrs, regions: tuple[Graph, ...] = ()) -> Any:
         """Records `op` on `args`; returns one value, or a tuple where the op has several results."""
-        given = operands = [self.operand(a) for a in args]
+        given = operands = self.operands(args)
         with quiet():
             if op.promote:
                 operands = self._promoted(op, operands)
@@ -197,6 +197,13 @@ class Builder:
         self.nodes.append(Node(op.name, tuple(operands), attrs, values, regions, self.location()))
         refs = tuple(self.ref(self, v) for v in values)
         return refs if isinstance(inferred, tuple) else refs[0]
+
+    def operands(self, args: Sequence[Any]) -> list[Operand]:
+        """What a node reads for all its arguments. A Dim takes the dtype of what it meets, as a Python integer does."""
+        known = [None if isinstance(a, Dim) else self.operand(a) for a in args]
+        types = [o.type for o in known if o is not None]
+        dtype = promote([*types, TensorType("i64", weak=True)]) if types else "f32"
+        return [self.dim_scalar(a, dtype) if o is None else o for a, o in zip(args, known, strict=True)]
 
     def operand(self, arg: Any) -> Operand:
         """What a node reads for `arg`: the value of a Ref, a literal for a Python number, a constant for an array."""
@@ -236,10 +243,12 @@ class Builder:
         self._constant_values[digest] = self.emit(OPS["constant"], (), attrs)._value
         return self._constant_values[digest]
 
-    def dim_scalar(self, dim: Dim) -> Value:
-        if dim not in self._scalars:
-            self._scalars[dim] = self.emit(OPS["dim_scalar"], (), {"value": dim})._value
-        return self._scalars[dim]
+    def dim_scalar(self, dim: Dim, dtype: str = "f32") -> Value:
+        key = (dim, dtype)
+        if key not in self._scalars:
+            attrs = {"value": dim} if dtype == "f32" else {"value": dim, "dtype": dtype}
+            self._scalars[key] = self.emit(OPS["dim_scalar"], (), attrs)._value
+        return self._scalars[key]
 
     def _promoted(self, op: Op, operands: list[Operand]) -> list[Operand]:
         types = [o.type for o in operands]

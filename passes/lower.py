@@ -22,7 +22,7 @@ from ..ir.tape import (
 )
 from ..ir.types import TensorType, is_one
 from .fuse import Group, Partition, fuse, reduction_kind
-from .layout import source_strides, strided_view
+from .layout import reshape_strides, source_strides, strided_view
 from .nodes import NODES
 from .rows import Place, Rows, build_rows, cut_at_diagonal
 from .triangle import triangles
@@ -408,14 +408,33 @@ class Lowering:
             at = at + self.operand(operand).type.shape[axis] * target.strides[axis]
         return View(target.buffer, at, target.strides)
 
-    def rows_of(self, table: Value) -> View:
-        """The table as rows: everything but the first axis contiguous."""
-        view = self.view(table)
-        inner = table.type.shape[1:]
-        fits = all(
-            identical(a, b) or is_one(d) for a, b, d in zip(view.strides[1:], contiguous(inner), inner, strict=True)
-        )
-        return view if fits else self.copied(table)
+    def viewed(self, value: Value, shape: Shape) -> View:
+        """`value` as an array of `shape` (of as many elements) whose last axis has stride 1; a copy where need be."""
+        view = self.view(value)
+        strides = _dense_rows(value.type.shape, view.strides, shape)
+        if strides is None:
+            view, strides = self.copied(value), contiguous(shape)
+        return View(view.buffer, view.offset, strides)
+
+    def fresh_as(self, value: Value, shape: Shape) -> View:
+        """Memory for a node's result, seen as an array of `shape` whose last axis has stride 1."""
+        target = self.placed(value)
+        strides = _dense_rows(value.type.shape, target.strides, shape)
+        if strides is None:
+            target, strides = self.dense(value), contiguous(shape)
+        self.views[value] = target
+        return View(target.buffer, target.offset, strides)
+
+    def zeroed_as(self, value: Value, shape: Shape) -> View:
+        """The same, filled with zeros."""
+        view = self.fresh_as(value, shape)
+        self.fill(self.views[value], value.type.shape, value.type.dtype)
+        return view
+
+    def origin(self, value: Value) -> tuple[str, str]:
+        """(the name that the user knows `value` by, or "", and what made it)."""
+        node = self.producer.get(value)
+        return (value.name, f"input {value.name}") if node is None else ("", f"the result of {node.op}")
 
     def index_view(self, indices: Value) -> View:
         """Indices as dense i64."""
@@ -438,3 +457,9 @@ class Lowering:
             offset = offset + a * stride
         strides = tuple(b * s for b, s in zip(step, target.strides, strict=True))
         self.copy(self.view(x), View(target.buffer, offset, strides), x.type.shape, x.type.dtype)
+
+
+def _dense_rows(old: Shape, strides: Sequence[DimLike], new: Shape) -> tuple[DimLike, ...] | None:
+    """Strides of `new` over the memory of `old` if the last one is 1, else None."""
+    found = reshape_strides(old, strides, new)
+    return found if found is not None and (identical(found[-1], 1) or is_one(new[-1])) else None

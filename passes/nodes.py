@@ -1,15 +1,15 @@
-"""The instructions of nodes that no group takes: products, rows by index, and copies into parts of an array."""
+"""The instructions of nodes that no group takes: products, and copies into parts of an array. Those that read or write
+by index stand in indexing.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..ir.dims import identical, product
 from ..ir.graph import Node
-from ..ir.tape import Instr, Operand, View, contiguous
-from ..ir.types import broadcast, is_one
+from ..ir.types import broadcast
 from .gemm import gemm_instr
+from .indexing import INDEXING
 
 if TYPE_CHECKING:
     from .lower import Lowering
@@ -39,65 +39,6 @@ def matmul(to: Lowering, node: Node) -> None:
     to.steps.append(found)
 
 
-def take(to: Lowering, node: Node) -> None:
-    table, indices = (to.operand(o) for o in node.inputs)
-    out = to.fresh(node)
-    width = product(table.type.shape[1:])
-    source = to.rows_of(table)
-    where = to.index_view(indices)
-    axes = (product(indices.type.shape), width, table.type.shape[0])
-    operands = (
-        Operand(View(source.buffer, source.offset, (0, 1, source.strides[0])), "r"),
-        Operand(View(where.buffer, where.offset, (1, 0, 0)), "r"),
-        Operand(View(out.buffer, 0, (width, 1, 0)), "w"),
-        Operand(View(to.error_word().buffer, 0, (0, 0, 0)), "rw"),
-    )
-    to.views[node.output] = View(out.buffer, 0, contiguous(node.output.type.shape))
-    to.steps.append(
-        Instr(f"gather_{table.type.dtype}", axes, operands, (0, 1), (len(to.steps),), node.location, "take")
-    )
-
-
-def scatter_add(to: Lowering, node: Node) -> None:
-    indices, x = (to.operand(o) for o in node.inputs)
-    out = to.fresh(node)
-    shape = node.output.type.shape
-    dtype = x.type.dtype
-    to.views[node.output] = View(out.buffer, 0, contiguous(shape))
-    to.fill(to.views[node.output], shape, dtype)
-    width = product(shape[1:])
-    view = to.view(x)
-    if not all(
-        identical(a, b) or is_one(d)
-        for a, b, d in zip(view.strides, contiguous(x.type.shape), x.type.shape, strict=True)
-    ):
-        view = to.copied(x)
-    where = to.index_view(indices)
-    axes = (product(indices.type.shape), width, shape[0])
-    operands = (
-        Operand(View(view.buffer, view.offset, (width, 1, 0)), "r"),
-        Operand(View(where.buffer, where.offset, (1, 0, 0)), "r"),
-        Operand(View(out.buffer, 0, (0, 1, width)), "rw"),
-        Operand(View(to.error_word().buffer, 0, (0, 0, 0)), "rw"),
-    )
-    to.steps.append(Instr(f"scatter_add_{dtype}", axes, operands, (1,), (len(to.steps),), node.location, "scatter_add"))
-
-
-def bounded(to: Lowering, node: Node) -> None:
-    indices = to.operand(node.inputs[0])
-    out = to.dense(node.output)
-    to.views[node.output] = out
-    where = to.index_view(indices)
-    axes = (product(indices.type.shape),)
-    operands = (
-        Operand(View(where.buffer, where.offset, (1,)), "r"),
-        Operand(View(out.buffer, 0, (1,)), "w"),
-        Operand(View(to.error_word().buffer, 0, (0,)), "rw"),
-    )
-    params = (len(to.steps), node.attrs["size"])
-    to.steps.append(Instr("bounded_i64", axes, operands, (0,), params, node.location, "bounded"))
-
-
 def unslice(to: Lowering, node: Node) -> None:
     x = to.operand(node.inputs[0])
     shape = node.output.type.shape
@@ -117,9 +58,7 @@ def concat(to: Lowering, node: Node) -> None:
 
 NODES: dict[str, Callable[[Lowering, Node], None]] = {
     "matmul": matmul,
-    "take": take,
-    "scatter_add": scatter_add,
-    "bounded": bounded,
     "unslice": unslice,
     "concat": concat,
+    **INDEXING,
 }

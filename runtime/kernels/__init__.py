@@ -11,7 +11,18 @@ from ..call import Part
 from ..kernel import Kernel
 from .check import check, check_words
 from .combine import combine, combine_words
-from .gather import bounded, bounded_words, gather, gather_words, scatter_add, scatter_add_words
+from .gather import (
+    along_words,
+    bounded,
+    bounded_words,
+    gather,
+    gather_along,
+    last_index,
+    last_index_words,
+    rows_words,
+    scatter_add,
+    scatter_add_along,
+)
 from .gemm import gemm, gemm_words
 from .triangular import triangular_gemm, triangular_gemm_words
 
@@ -19,9 +30,12 @@ FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]]
     "bounded": (bounded, bounded_words),
     "check": (check, check_words),
     "combine": (combine, combine_words),
-    "gather": (gather, gather_words),
+    "gather": (gather, rows_words),
+    "gather_along": (gather_along, along_words),
     "gemm": (gemm, gemm_words),
-    "scatter_add": (scatter_add, scatter_add_words),
+    "last_index": (last_index, last_index_words),
+    "scatter_add": (scatter_add, rows_words),
+    "scatter_add_along": (scatter_add_along, along_words),
     "triangular_gemm": (triangular_gemm, triangular_gemm_words),
 }
 
