@@ -56,7 +56,10 @@ from .tracer import (  # arrays
     arange, eye, full, full_like, ones, ones_like, uniform, zeros, zeros_like,
 )
 from .tracer import (  # networks
-    dropout, embedding, layer_norm, linear, matmul, one_hot, rms_norm, scaled_dot_product_attention, take,
+    dropout, embedding, layer_norm, linear, matmul, one_hot, rms_norm, scaled_dot_product_attention,
+)
+from .tracer import (  # reading and writing by index
+    at, gather, index_add, index_select, put_along_axis, scatter, scatter_add, segment_sum, take, take_along_axis,
 )
 from .tracer import (  # losses
     binary_cross_entropy_with_logits, cross_entropy, l1_loss, mse, mse_loss, nll_loss,

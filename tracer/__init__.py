@@ -5,6 +5,7 @@ from .elementwise import *  # noqa: F403
 from .functional import *  # noqa: F403
 from .generate import *  # noqa: F403
 from .gradmode import no_grad
+from .indexing import *  # noqa: F403
 from .ledger import Escape, Leaf, Ledger, Reentry, Store, Write
 from .losses import *  # noqa: F403
 from .module import Buffer, Module, Parameter, buffer, freeze
@@ -15,3 +16,4 @@ from .state import TraceError, current_trace
 from .structure import Structure
 from .tensors import Tensor
 from .trace import Spec, Traced, spec, trace
+from .update import *  # noqa: F403

@@ -363,19 +363,6 @@ def pad(x: Any, pad_width: Any) -> Any:
     return run(OPS["unslice"], x, shape=shape, start=tuple(before for before, _ in sizes), step=(1,) * x.ndim)
 
 
-@public
-def take(x: Any, indices: Any, axis: int = 0) -> Any:
-    """Rows of x at integer indices: out[..., i.., ...] = x[..., indices[i..], ...]; negative ones count from
-    the end."""
-    x, indices = value(x), value(indices)
-    axis = normalize_axis(axis, x.ndim)
-    if axis == 0:
-        return run(OPS["take"], x, indices)
-    rows = run(OPS["take"], moveaxis(x, axis, 0), indices)  # (*indices, *before, *after)
-    n = indices.ndim
-    return transpose(rows, (*range(n, n + axis), *range(n), *range(n + axis, rows.ndim)))
-
-
 def dtype_of(x: Any) -> str:
     """f32 f64 i32 i64 or bool."""
     return _type(x).dtype
@@ -398,6 +385,6 @@ def _as_bool(x: Any) -> Any:
 __all__ = [
     "all", "any", "argmax", "argmin", "astype", "broadcast_to", "chunk", "clip", "concat", "concatenate",
     "expand_dims", "flatten", "flip", "logsumexp", "matmul", "max", "mean", "min", "moveaxis", "pad", "permute",
-    "prod", "ravel", "reshape", "roll", "split", "squeeze", "stack", "std", "sum", "swapaxes", "take", "transpose",
+    "prod", "ravel", "reshape", "roll", "split", "squeeze", "stack", "std", "sum", "swapaxes", "transpose",
     "var", "where",
 ]  # fmt: skip

@@ -14,6 +14,7 @@ from ..ir.op import OPS, _resolve
 from . import elementwise as e
 from . import functional as f
 from . import generate as g
+from . import indexing as i
 from .apply import run
 from .escaped import tag_of, tagged
 from .state import TraceError
@@ -53,6 +54,8 @@ def ufunc(function: np.ufunc, method: str, inputs: tuple, kwargs: dict) -> Any:
 def function(func: Callable[..., Any], args: tuple, kwargs: dict) -> Any:
     """A NumPy function that is not a ufunc."""
     traced = _FUNCTIONS.get(func)
+    if func in _WRITERS:
+        _refuse_writing(_name(func), args, _WRITERS[func])
     if kwargs.get("out") is not None:
         _refuse_out(_name(func), args)
     if traced is not None:
@@ -96,6 +99,15 @@ def _refuse_out(name: str, args: tuple) -> None:
     )
 
 
+def _refuse_writing(name: str, args: tuple, write: str) -> None:
+    target = _resolve(args[0])
+    if isinstance(target, Ref):
+        trace = target._builder.trace  # type: ignore[attr-defined]
+        trace.record("setitem", target, name)
+        fact = f"a traced value cannot be assigned in place: {name} would write into {target.type}"
+        raise TraceError(trace.at_line(fact, write))
+
+
 def _reshape(a: Any, shape: Any, order: str = "C") -> Any:
     if order != "C":
         raise TraceError("reshape of a traced value is in row-major order; write x.T.reshape(...) for order='F'")
@@ -103,7 +115,7 @@ def _reshape(a: Any, shape: Any, order: str = "C") -> Any:
 
 
 def _take(a: Any, indices: Any, axis: int | None = None) -> Any:
-    return f.take(f.ravel(a), indices) if axis is None else f.take(a, indices, axis)
+    return i.take(f.ravel(a), indices) if axis is None else i.take(a, indices, axis)
 
 
 def _transpose(a: Any, axes: Any = None) -> Any:
@@ -159,10 +171,21 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.stack: lambda arrays, axis=0: f.stack(arrays, axis),
     np.vstack: _vstack, np.hstack: _hstack,
     np.split: lambda ary, indices_or_sections, axis=0: f.split(ary, indices_or_sections, axis),
-    np.where: _where, np.take: _take, np.clip: _clip, np.dot: _dot, np.outer: _outer, np.linalg.norm: _norm,
+    np.where: _where, np.take: _take, np.take_along_axis: i.take_along_axis,
+    np.clip: _clip, np.dot: _dot, np.outer: _outer, np.linalg.norm: _norm,
     np.tril: lambda m, k=0: g.tril(m, k), np.triu: lambda m, k=0: g.triu(m, k),
     np.zeros_like: lambda a, dtype=None: g.zeros_like(a, dtype),
     np.ones_like: lambda a, dtype=None: g.ones_like(a, dtype),
     np.full_like: lambda a, fill_value, dtype=None: g.full_like(a, fill_value, dtype),
     np.shape: lambda a: a.shape, np.ndim: lambda a: a.ndim, np.size: lambda a: a.size, np.copy: lambda a: a,
 }  # fmt: skip
+
+# functions that write into their first argument, and what gives the result as a new value
+_WRITERS: dict[Any, str] = {
+    np.put_along_axis: "x = gt.put_along_axis(x, indices, values, axis)",
+    np.put: "x = x.reshape(-1).at[indices].set(values).reshape(x.shape)",
+    np.place: "x = gt.where(mask, values, x)",
+    np.putmask: "x = gt.where(mask, values, x)",
+    np.copyto: "x = gt.where(mask, values, x), or x = values",
+    np.fill_diagonal: "x = gt.where(gt.eye(n) > 0, value, x)",
+}

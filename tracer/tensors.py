@@ -18,6 +18,7 @@ from . import functional as f
 from . import numpy_protocol
 from .indexing import index
 from .state import TraceError
+from .update import At
 
 if TYPE_CHECKING:
     from .trace import Trace
@@ -119,12 +120,17 @@ class Tensor(Ref):
     def __getitem__(self, key: Any) -> Any:
         return index(self, key)
 
+    @property
+    def at(self) -> At:
+        """`x.at[key].set(v)`, `.add(v)`: x with that part replaced, as a new value (JAX's spelling)."""
+        return At(self)
+
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
         self.trace.record("setitem", self)
         raise TraceError(
             self.trace.at_line(
                 f"a traced value cannot be assigned in place: {self.type}",
-                "x = gt.where(mask, new, x), or gt.concat([...]) of the parts",
+                "x = x.at[i].set(new) or x.at[i].add(new), or x = gt.where(mask, new, x)",
             )
         )
 

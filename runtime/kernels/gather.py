@@ -39,7 +39,7 @@ def gather(dtype: str) -> Kernel:
 
 
 def scatter_add(dtype: str) -> Kernel:
-    """out[o, index[i], :] += g[o, i, :] for o < outer, i = 0 .. count - 1, in this order; rows of `width` adjacent elements.
+    """out[o, index[i], :] += g[o, i, :] for o < outer, i = 0 .. count - 1, in this order; of `width` adjacent elements.
 
     `rows` are those of out. The caller zeroes out, and splits work by outer or by columns, so that equal indices never
     meet in two threads.
