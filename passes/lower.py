@@ -288,6 +288,8 @@ class Lowering:
         name = self.update_of[new]
         if name not in self.store or self.views[old].buffer != self.store[name]:
             return False
+        if self.checks and not group.late:  # the loss needs it, so it comes before the check that may refuse the update
+            return False
         if any(OPS[n.op].kind == "reduce" for n in group.nodes):
             return False
         done = {id(i) for i in self.partition.items[: self.position]}
