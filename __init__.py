@@ -55,6 +55,9 @@ from .tracer import (  # shape
 from .tracer import (  # arrays
     arange, eye, full, full_like, ones, ones_like, uniform, zeros, zeros_like,
 )
+from .tracer import (  # order
+    argsort, median, nonzero, quantile, sort, topk,
+)
 from .tracer import (  # networks
     dropout, embedding, layer_norm, linear, matmul, one_hot, rms_norm, scaled_dot_product_attention,
 )

@@ -1,5 +1,5 @@
 """The instructions of nodes that no group takes: products, and copies into parts of an array. Those that read or write
-by index stand in indexing.py."""
+by index stand in indexing.py, those that work along an axis as a whole in arranging.py."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..ir.graph import Node
 from ..ir.types import broadcast
+from .arranging import ARRANGING
 from .gemm import gemm_instr
 from .indexing import INDEXING
 
@@ -61,4 +62,5 @@ NODES: dict[str, Callable[[Lowering, Node], None]] = {
     "unslice": unslice,
     "concat": concat,
     **INDEXING,
+    **ARRANGING,
 }

@@ -13,8 +13,9 @@ import rows_nn
 import rows_random
 import rows_reduce
 import rows_shape
+import rows_sort
 from cases import ROWS
 
-FAMILIES = (rows_elementwise, rows_index, rows_linalg, rows_nn, rows_random, rows_reduce, rows_shape)
+FAMILIES = (rows_elementwise, rows_index, rows_linalg, rows_nn, rows_random, rows_reduce, rows_shape, rows_sort)
 
 __all__ = ["FAMILIES", "ROWS"]

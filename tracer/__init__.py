@@ -12,6 +12,7 @@ from .module import Buffer, Module, Parameter, buffer, freeze
 from .neural import *  # noqa: F403
 from .normalisation import *  # noqa: F403
 from .rng import dropout, generator, initial_seed, manual_seed, next_step, uniform
+from .sorting import *  # noqa: F403
 from .state import TraceError, current_trace
 from .structure import Structure
 from .tensors import Tensor

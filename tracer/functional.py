@@ -77,7 +77,7 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, 
 @public
 def mean(x: Any, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False) -> Any:
     """Arithmetic mean over `axis`; of integers and bools in float32."""
-    return _reduce("mean", _as_float(x), axis, keepdims, dim, keepdim)
+    return _reduce("mean", as_float(x), axis, keepdims, dim, keepdim)
 
 
 @public
@@ -121,7 +121,7 @@ def var(
     keepdim: bool = False,
 ) -> Any:
     """Variance over `axis`: sum((x - mean)**2) / (n - ddof). NumPy's default, ddof=0, is not PyTorch's."""
-    x = _as_float(x)
+    x = as_float(x)
     axes, keepdims = _axes(x, axis, dim), keepdims or keepdim
     d = x - mean(x, axes, keepdims=True)
     if ddof == 0:
@@ -311,13 +311,13 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0, *, dim: int | No
     axis = normalize_axis(axis if dim is None else dim, x.ndim)
     size = x.shape[axis]
     if isinstance(sections, int):
-        part = divide(size, sections)
-        if part is None:
+        length = divide(size, sections)
+        if length is None:
             raise TypeRuleError(f"axis {axis} of size {size} does not split into {sections} equal parts")
-        cuts = [part * i for i in range(sections + 1)]
+        cuts = [length * i for i in range(sections + 1)]
     else:
         cuts = [0, *sections, size]
-    return [_part(x, axis, a, b) for a, b in pairwise(cuts)]
+    return [part(x, axis, a, b) for a, b in pairwise(cuts)]
 
 
 def chunk(x: Any, chunks: int, axis: int = 0, *, dim: int | None = None) -> list[Any]:
@@ -325,7 +325,9 @@ def chunk(x: Any, chunks: int, axis: int = 0, *, dim: int | None = None) -> list
     return split(x, chunks, axis, dim=dim)
 
 
-def _part(x: Any, axis: int, start: Any, stop: Any) -> Any:
+def part(x: Any, axis: int, start: Any, stop: Any) -> Any:
+    """x from start to stop along an axis."""
+    axis = normalize_axis(axis, x.ndim)
     begin = tuple(start if i == axis else 0 for i in range(x.ndim))
     size = tuple(stop - start if i == axis else d for i, d in enumerate(x.shape))
     return run(OPS["slice"], x, start=begin, size=size, step=(1,) * x.ndim)
@@ -348,7 +350,7 @@ def roll(x: Any, shift: int, axis: int) -> Any:
     axis = normalize_axis(axis, x.ndim)
     size = x.shape[axis]
     cut = size - shift if 0 < shift < size else -shift % size
-    return concatenate([_part(x, axis, cut, size), _part(x, axis, 0, cut)], axis)
+    return concatenate([part(x, axis, cut, size), part(x, axis, 0, cut)], axis)
 
 
 @public
@@ -372,7 +374,7 @@ def numpy_dtype(x: Any) -> np.dtype:
     return DTYPES[dtype_of(x)]
 
 
-def _as_float(x: Any) -> Any:
+def as_float(x: Any) -> Any:
     x = value(x)
     return x if _type(x).is_float else astype(x, "f32")
 

@@ -15,6 +15,7 @@ from . import elementwise as e
 from . import functional as f
 from . import generate as g
 from . import indexing as i
+from . import sorting
 from .apply import run
 from .escaped import tag_of, tagged
 from .state import TraceError
@@ -148,6 +149,14 @@ def _hstack(tup: Any) -> Any:
     return f.concatenate(arrays, 0 if np.ndim(arrays[0]) == 1 else 1)
 
 
+def _sort(a: Any, axis: int | None = -1, kind: Any = None, *, stable: Any = None) -> Any:
+    return sorting.sort(a, axis)
+
+
+def _argsort(a: Any, axis: int | None = -1, kind: Any = None, *, stable: Any = None) -> Any:
+    return sorting.argsort(a, axis)
+
+
 def _norm(x: Any, axis: f.Axis = None, keepdims: bool = False) -> Any:
     return e.sqrt(f.sum(e.square(x), axis, keepdims))
 
@@ -172,6 +181,8 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.vstack: _vstack, np.hstack: _hstack,
     np.split: lambda ary, indices_or_sections, axis=0: f.split(ary, indices_or_sections, axis),
     np.where: _where, np.take: _take, np.take_along_axis: i.take_along_axis,
+    np.sort: _sort, np.argsort: _argsort, np.median: sorting.median, np.quantile: sorting.quantile,
+    np.percentile: lambda a, q, axis=None, keepdims=False: sorting.quantile(a, np.asarray(q) / 100, axis, keepdims),
     np.clip: _clip, np.dot: _dot, np.outer: _outer, np.linalg.norm: _norm,
     np.tril: lambda m, k=0: g.tril(m, k), np.triu: lambda m, k=0: g.triu(m, k),
     np.zeros_like: lambda a, dtype=None: g.zeros_like(a, dtype),

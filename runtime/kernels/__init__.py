@@ -24,9 +24,11 @@ from .gather import (
     scatter_add_along,
 )
 from .gemm import gemm, gemm_words
+from .sort import bottom, sort, sort_descending, sort_words, top, top_words
 from .triangular import triangular_gemm, triangular_gemm_words
 
 FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]] = {
+    "bottom": (bottom, top_words),
     "bounded": (bounded, bounded_words),
     "check": (check, check_words),
     "combine": (combine, combine_words),
@@ -36,6 +38,9 @@ FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]]
     "last_index": (last_index, last_index_words),
     "scatter_add": (scatter_add, rows_words),
     "scatter_add_along": (scatter_add_along, along_words),
+    "sort": (sort, sort_words),
+    "sort_descending": (sort_descending, sort_words),
+    "top": (top, top_words),
     "triangular_gemm": (triangular_gemm, triangular_gemm_words),
 }
 
