@@ -53,13 +53,20 @@ from .tracer import (  # shape
     split, squeeze, stack, swapaxes, transpose, tril, triu,
 )
 from .tracer import (  # arrays
-    arange, eye, full, full_like, ones, ones_like, uniform, zeros, zeros_like,
+    arange, eye, full, full_like, linspace, ones, ones_like, uniform, zeros, zeros_like,
+)
+from .tracer import (  # elements arranged anew, running sums
+    broadcast_arrays, cumprod, cumsum, diag, diagonal, diff, flip, linear_scan, meshgrid, pad, repeat,
+    repeat_interleave, roll, split_with_sizes, tile, unstack,
 )
 from .tracer import (  # order
     argsort, median, nonzero, quantile, sort, topk,
 )
 from .tracer import (  # networks
     dropout, embedding, layer_norm, linear, matmul, one_hot, rms_norm, scaled_dot_product_attention,
+)
+from .tracer import (  # products
+    einsum, tensordot,
 )
 from .tracer import (  # reading and writing by index
     at, gather, index_add, index_select, put_along_axis, scatter, scatter_add, segment_sum, take, take_along_axis,

@@ -1,4 +1,4 @@
-"""The instructions of nodes that work along one axis as a whole: sorting. Rows are laid out along that axis."""
+"""The instructions of nodes that work along one axis as a whole: order, running sums."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ..ir.dims import DimLike, product
 from ..ir.graph import Node, Value
 from ..ir.tape import Instr, Operand, View, contiguous
+from .indexing import around
 
 if TYPE_CHECKING:
     from .lower import Lowering
@@ -69,4 +70,23 @@ def topk(to: Lowering, node: Node) -> None:
     to.steps.append(Instr(kernel, axes, operands, (0,), (), node.location, "topk"))
 
 
-ARRANGING: dict[str, Callable[[Lowering, Node], None]] = {"sort": sort, "topk": topk}
+def running(to: Lowering, node: Node) -> None:
+    """cumsum and linear_scan: operands and result as (outer, n along the axis, width)."""
+    shape = around(node.output.type.shape, node.attrs["axis"])
+    views = [to.viewed(to.operand(o), shape) for o in node.inputs]
+    modes = ["r"] * len(views) + ["rw"]
+    views.append(to.fresh_as(node.output, shape))
+    operands = tuple(
+        Operand(View(v.buffer, v.offset, (v.strides[0], v.strides[1], 1)), mode)
+        for v, mode in zip(views, modes, strict=True)
+    )
+    kernel = f"{node.op}_{node.output.type.dtype}"
+    to.steps.append(Instr(kernel, shape, operands, (0, 2), (int(node.attrs["reverse"]),), node.location, node.op))
+
+
+ARRANGING: dict[str, Callable[[Lowering, Node], None]] = {
+    "sort": sort,
+    "topk": topk,
+    "cumsum": running,
+    "linear_scan": running,
+}

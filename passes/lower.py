@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ..ir.dims import DimLike, DimScope, Shape, dim_scope, identical, product
-from ..ir.graph import Graph, Literal, Node, Value
+from ..ir.graph import Graph, Literal, Node, Number, Value
 from ..ir.graph import Operand as GraphOperand
 from ..ir.op import OPS
 from ..ir.tape import (
@@ -223,11 +223,11 @@ class Lowering:
         group = Group([], shape, None)
         self.emit_rows(group, [(value, target)], [], set(), {value: source}, label="copy")
 
-    def fill(self, target: View, shape: Shape, dtype: str) -> None:
-        out = Value("zeros", TensorType(dtype, shape))
-        node = Node("full", (), {"shape": shape, "value": 0, "dtype": dtype}, (out,))
+    def fill(self, target: View, shape: Shape, dtype: str, value: Number = 0) -> None:
+        out = Value("filled", TensorType(dtype, shape))
+        node = Node("full", (), {"shape": shape, "value": value, "dtype": dtype}, (out,))
         group = Group([node], shape, None)
-        self.emit_rows(group, [(out, target)], [], set(), producer={out: node}, label="zero")
+        self.emit_rows(group, [(out, target)], [], set(), producer={out: node}, label="fill")
 
     # groups ---------------------------------------------------------------------------------------------------------
     def group(self, group: Group) -> None:

@@ -45,7 +45,7 @@ def unslice(to: Lowering, node: Node) -> None:
     shape = node.output.type.shape
     target = to.dense(node.output)
     to.views[node.output] = target
-    to.fill(target, shape, x.type.dtype)
+    to.fill(target, shape, x.type.dtype, node.attrs.get("value", 0))
     to.copy_into(x, target, node.attrs["start"], node.attrs["step"])
 
 

@@ -124,6 +124,8 @@ def _join_slices(node: Node, args: list[Any]) -> Any | None:
         if source.op == "add":
             stack += [o.value if isinstance(o, Literal) else arg._builder.wrap(o) for o in source.inputs]
         else:
+            if source.attrs.get("value", 0) != 0:
+                return None
             parts.append((_input(arg), source))
     shape = node.output.type.shape
     inner = [x.shape for x, _ in parts]

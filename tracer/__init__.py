@@ -1,6 +1,8 @@
 """Python model code -> Graph: Tensor, Module, Parameter, trace, ledger, and the op namespace."""
 
+from .arrange import *  # noqa: F403
 from .context import LeakedTensor, NeedsValue, Trace
+from .einsum import *  # noqa: F403
 from .elementwise import *  # noqa: F403
 from .functional import *  # noqa: F403
 from .generate import *  # noqa: F403

@@ -333,38 +333,6 @@ def part(x: Any, axis: int, start: Any, stop: Any) -> Any:
     return run(OPS["slice"], x, start=begin, size=size, step=(1,) * x.ndim)
 
 
-@public
-def flip(x: Any, axis: Axis = None) -> Any:
-    """x with the order of its elements along `axis` reversed."""
-    x = value(x)
-    axes = normalize_axes(axis, x.ndim)
-    start = tuple(d - 1 if i in axes else 0 for i, d in enumerate(x.shape))
-    step = tuple(-1 if i in axes else 1 for i in range(x.ndim))
-    return run(OPS["slice"], x, start=start, size=tuple(x.shape), step=step)
-
-
-@public
-def roll(x: Any, shift: int, axis: int) -> Any:
-    """x with its elements moved on by `shift` places along `axis`; those that leave at the end come in at the start."""
-    x = value(x)
-    axis = normalize_axis(axis, x.ndim)
-    size = x.shape[axis]
-    cut = size - shift if 0 < shift < size else -shift % size
-    return concatenate([part(x, axis, cut, size), part(x, axis, 0, cut)], axis)
-
-
-@public
-def pad(x: Any, pad_width: Any) -> Any:
-    """x with zeros around it: `pad_width` is (before, after) for each axis, one such pair, or one number, for all."""
-    x = value(x)
-    pairs = [pad_width] * x.ndim if isinstance(pad_width, int) or isinstance(pad_width[0], int) else list(pad_width)
-    sizes = [(p, p) if isinstance(p, int) else tuple(p) for p in pairs]
-    if len(sizes) != x.ndim:
-        raise TypeRuleError(f"needs (before, after) for each of the {x.ndim} axes, got {pad_width}")
-    shape = tuple(before + d + after for (before, after), d in zip(sizes, x.shape, strict=True))
-    return run(OPS["unslice"], x, shape=shape, start=tuple(before for before, _ in sizes), step=(1,) * x.ndim)
-
-
 def dtype_of(x: Any) -> str:
     """f32 f64 i32 i64 or bool."""
     return _type(x).dtype
@@ -386,7 +354,7 @@ def _as_bool(x: Any) -> Any:
 
 __all__ = [
     "all", "any", "argmax", "argmin", "astype", "broadcast_to", "chunk", "clip", "concat", "concatenate",
-    "expand_dims", "flatten", "flip", "logsumexp", "matmul", "max", "mean", "min", "moveaxis", "pad", "permute",
-    "prod", "ravel", "reshape", "roll", "split", "squeeze", "stack", "std", "sum", "swapaxes", "transpose",
+    "expand_dims", "flatten", "logsumexp", "matmul", "max", "mean", "min", "moveaxis", "permute",
+    "prod", "ravel", "reshape", "split", "squeeze", "stack", "std", "sum", "swapaxes", "transpose",
     "var", "where",
 ]  # fmt: skip

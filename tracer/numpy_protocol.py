@@ -11,11 +11,12 @@ import numpy as np
 
 from ..ir.build import Ref
 from ..ir.op import OPS, _resolve
+from . import arrange, sorting
+from . import einsum as products
 from . import elementwise as e
 from . import functional as f
 from . import generate as g
 from . import indexing as i
-from . import sorting
 from .apply import run
 from .escaped import tag_of, tagged
 from .state import TraceError
@@ -32,6 +33,7 @@ _BY_FUNCTION = {
     "positive": e.positive, "power": e.pow,
 }  # fmt: skip
 _REDUCTIONS = {"add": f.sum, "multiply": f.prod, "maximum": f.max, "minimum": f.min}
+_RUNNING = {"add": arrange.cumsum, "multiply": arrange.cumprod}
 
 
 def ufunc(function: np.ufunc, method: str, inputs: tuple, kwargs: dict) -> Any:
@@ -48,6 +50,8 @@ def ufunc(function: np.ufunc, method: str, inputs: tuple, kwargs: dict) -> Any:
     if method == "reduce" and name in _REDUCTIONS:
         kwargs.setdefault("axis", 0)
         return _REDUCTIONS[name](*inputs, **{k: v for k, v in kwargs.items() if v is not None or k == "axis"})
+    if method == "accumulate" and name in _RUNNING:
+        return _RUNNING[name](inputs[0], kwargs.get("axis", 0))
     suffix = "" if method == "__call__" else f".{method}"
     return _escape(getattr(function, method), f"numpy.{name}{suffix}", inputs, kwargs)
 
@@ -169,8 +173,19 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.sum: f.sum, np.mean: f.mean, np.max: f.max, np.amax: f.max, np.min: f.min, np.amin: f.min, np.prod: f.prod,
     np.any: f.any, np.all: f.all, np.argmax: f.argmax, np.argmin: f.argmin,
     np.round: lambda a, decimals=0: e.round(a, decimals),
-    np.flip: f.flip, np.pad: f.pad,
-    np.roll: lambda a, shift, axis: f.roll(a, shift, axis),
+    np.pad: lambda array, pad_width, mode="constant", *, constant_values=0: arrange.pad(
+        array, pad_width, mode, constant_values
+    ),
+    np.flip: arrange.flip, np.fliplr: lambda m: arrange.flip(m, 1), np.flipud: lambda m: arrange.flip(m, 0),
+    np.roll: arrange.roll, np.tile: lambda A, reps: arrange.tile(A, reps), np.repeat: arrange.repeat,
+    np.diagonal: arrange.diagonal, np.diag: arrange.diag, np.trace: arrange.matrix_trace,
+    np.diff: lambda a, n=1, axis=-1: arrange.diff(a, n, axis), np.broadcast_arrays: arrange.broadcast_arrays,
+    np.cumsum: lambda a, axis=None: arrange.cumsum(a, axis), np.cumprod: lambda a, axis=None: arrange.cumprod(a, axis),
+    np.meshgrid: arrange.meshgrid, np.linspace: g.linspace,
+    np.einsum: lambda *operands, optimize=True: products.einsum(*operands, optimize=optimize),
+    np.tensordot: lambda a, b, axes=2: products.tensordot(a, b, axes),
+    np.inner: lambda a, b: products.tensordot(a, b, ([-1], [-1])),
+    np.vdot: lambda a, b: f.matmul(f.ravel(a), f.ravel(b)),
     np.var: lambda a, axis=None, *, ddof=0, keepdims=False: f.var(a, axis, ddof, keepdims),
     np.std: lambda a, axis=None, *, ddof=0, keepdims=False: f.std(a, axis, ddof, keepdims),
     np.reshape: _reshape, np.transpose: _transpose, np.permute_dims: _transpose, np.swapaxes: f.swapaxes,

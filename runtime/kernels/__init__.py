@@ -11,6 +11,7 @@ from ..call import Part
 from ..kernel import Kernel
 from .check import check, check_words
 from .combine import combine, combine_words
+from .cumulative import cumsum, linear_scan, running_words
 from .gather import (
     along_words,
     bounded,
@@ -32,10 +33,12 @@ FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]]
     "bounded": (bounded, bounded_words),
     "check": (check, check_words),
     "combine": (combine, combine_words),
+    "cumsum": (cumsum, running_words),
     "gather": (gather, rows_words),
     "gather_along": (gather_along, along_words),
     "gemm": (gemm, gemm_words),
     "last_index": (last_index, last_index_words),
+    "linear_scan": (linear_scan, running_words),
     "scatter_add": (scatter_add, rows_words),
     "scatter_add_along": (scatter_add_along, along_words),
     "sort": (sort, sort_words),
