@@ -265,7 +265,7 @@ def test_a_buffer_that_the_loss_reads_does_not_move_either():
             return np.log(self.seen @ self.w)
 
     model = Running()
-    step = gt.compile(model, loss=lambda out, y: ((out - y) ** 2).mean(), optimizer=gt.SGD(lr=0.0), threads=1)
+    step = gt.compile(model, loss=lambda out, y: ((out - y) ** 2).mean(), optimizer=gt.SGD(lr=0.01), threads=1)
     good = np.ones(3, "f4")
     step(good, good)
     with pytest.raises(gt.NotFinite):
