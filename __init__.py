@@ -69,7 +69,8 @@ from .tracer import (  # products
     einsum, tensordot,
 )
 from .tracer import (  # reading and writing by index
-    at, gather, index_add, index_select, put_along_axis, scatter, scatter_add, segment_sum, take, take_along_axis,
+    at, dynamic_slice, dynamic_update_slice, gather, index_add, index_select, put_along_axis, scatter, scatter_add,
+    segment_sum, take, take_along_axis,
 )
 from .tracer import (  # losses
     binary_cross_entropy_with_logits, cross_entropy, l1_loss, mse, mse_loss, nll_loss,

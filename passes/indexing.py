@@ -142,6 +142,39 @@ def last_index(to: Lowering, node: Node) -> None:
     emit(to, node, "last_index_i64", axes, operands, (), indices, "{size} rows", rows)
 
 
+def dynamic_slice(to: Lowering, node: Node) -> None:
+    x, start = (to.operand(o) for o in node.inputs)
+    axis = node.attrs["axis"]
+    outer, rows, width = around(x.type.shape, axis)
+    shape = (outer, node.attrs["size"], width)
+    source, where = to.viewed(x, (outer, rows, width)), to.index_view(start)
+    out = to.fresh_as(node.output, shape)
+    operands = (
+        Operand(View(source.buffer, source.offset, (source.strides[0], 0, 1, source.strides[1])), "r"),
+        Operand(View(where.buffer, where.offset, (0, 0, 0, 0)), "r"),
+        Operand(View(out.buffer, out.offset, (out.strides[0], out.strides[1], 1, 0)), "w"),
+    )
+    kernel = f"dynamic_read_{x.type.dtype}"
+    to.steps.append(Instr(kernel, (*shape, rows), operands, (0, 1, 2), (), node.location, "dynamic_slice"))
+
+
+def dynamic_update_slice(to: Lowering, node: Node) -> None:
+    x, update, start = (to.operand(o) for o in node.inputs)
+    axis = node.attrs["axis"]
+    outer, rows, width = around(x.type.shape, axis)
+    shape = around(update.type.shape, axis)
+    source, where = to.viewed(update, shape), to.index_view(start)
+    out = to.taken_over(node, x)
+    steps = contiguous((outer, rows, width))
+    operands = (
+        Operand(View(source.buffer, source.offset, (source.strides[0], source.strides[1], 1, 0)), "r"),
+        Operand(View(where.buffer, where.offset, (0, 0, 0, 0)), "r"),
+        Operand(View(out.buffer, out.offset, (steps[0], 0, 1, steps[1])), "rw"),
+    )
+    kernel = f"dynamic_write_{x.type.dtype}"
+    to.steps.append(Instr(kernel, (*shape, rows), operands, (0, 1, 2), (), node.location, "dynamic_update_slice"))
+
+
 INDEXING: dict[str, Callable[[Lowering, Node], None]] = {
     "take": take,
     "scatter_add": scatter_add,
@@ -150,4 +183,6 @@ INDEXING: dict[str, Callable[[Lowering, Node], None]] = {
     "bounded": bounded,
     "wrapped": bounded,
     "last_index": last_index,
+    "dynamic_slice": dynamic_slice,
+    "dynamic_update_slice": dynamic_update_slice,
 }

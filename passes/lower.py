@@ -433,6 +433,32 @@ class Lowering:
         self.fill(self.views[value], value.type.shape, value.type.dtype)
         return view
 
+    def taken_over(self, node: Node, old: Value) -> View:
+        """Dense memory for a node's result that holds `old` already: that of `old` itself where nobody else needs it (a
+        stored array whose update this is, a temporary), else a copy."""
+        out = node.output
+        name = self.update_of.get(out)
+        own = name is not None and self.graph.input(name) is old and sum(o is old for o in node.inputs) == 1
+        if name is not None and own and self.in_place(old, out, Group([node], out.type.shape, None, node in self.late)):
+            self.views[out] = View(self.store.pop(name), 0, contiguous(out.type.shape))
+            return self.views[out]
+        source = self.producer.get(old)
+        single = self.uses[old] == [node] and old not in self.outputs and old not in self.update_of
+        if single and source is not None and OPS[source.op].kind not in ("view", "constant"):
+            view = self.view(old)
+            whole = self.buffers[view.buffer].segment == "arena" and identical(
+                self.buffers[view.buffer].size, old.type.size
+            )
+            if whole and all(map(identical, view.strides, contiguous(old.type.shape))):
+                self.views[out] = view
+                return view
+        self.views[out] = self.dense(out)
+        if source is not None and source.op == "full":
+            self.fill(self.views[out], out.type.shape, out.type.dtype, source.attrs["value"])
+        else:
+            self.copy(self.view(old), self.views[out], out.type.shape, out.type.dtype)
+        return self.views[out]
+
     def origin(self, value: Value) -> tuple[str, str]:
         """(the name that the user knows `value` by, or "", and what made it)."""
         node = self.producer.get(value)

@@ -2,6 +2,7 @@
 
 from .arrange import *  # noqa: F403
 from .context import LeakedTensor, NeedsValue, Trace
+from .dynamic import *  # noqa: F403
 from .einsum import *  # noqa: F403
 from .elementwise import *  # noqa: F403
 from .functional import *  # noqa: F403

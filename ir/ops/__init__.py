@@ -1,5 +1,5 @@
 """The op records, by family. Importing this package fills the registry `ir.op.OPS`."""
 
-from . import cumulative, elementwise, functions, index, linalg, nn, random, reduce, shape, sort
+from . import cumulative, dynamic, elementwise, functions, index, linalg, nn, random, reduce, shape, sort
 
-__all__ = ["cumulative", "elementwise", "functions", "index", "linalg", "nn", "random", "reduce", "shape", "sort"]
+__all__ = ["cumulative", "dynamic", "elementwise", "functions", "index", "linalg", "nn", "random", "reduce", "shape", "sort"]
