@@ -32,10 +32,10 @@ from .tracer import (  # models and tensors
     Module, Parameter, Tensor, buffer, freeze, manual_seed, no_grad, spec, stop_gradient, tensor, trace,
 )
 from .tracer import (  # elementwise: arithmetic, exponentials, rounding, choice, activations
-    abs, absolute, add, ceil, clip, copysign, div, divide, erf, exp, exp2, expm1, floor, floor_divide, gelu, heaviside,
-    hypot, lerp, log, log10, log1p, log2, logaddexp, maximum, minimum, mul, multiply, neg, negative, nextafter,
-    positive, pow, power, reciprocal, relu, remainder, round, rsqrt, sigmoid, sign, silu, softplus, sqrt, square, sub,
-    subtract, true_divide, trunc, where,
+    abs, absolute, add, ceil, clip, copysign, div, divide, erf, erfinv, exp, exp2, expm1, floor, floor_divide, gelu,
+    heaviside, hypot, lerp, log, log10, log1p, log2, logaddexp, maximum, minimum, mul, multiply, neg, negative,
+    nextafter, positive, pow, power, reciprocal, relu, remainder, round, rsqrt, sigmoid, sign, silu, softplus, sqrt,
+    square, sub, subtract, true_divide, trunc, where,
 )
 from .tracer import (  # elementwise: angles
     acos, acosh, arctan2, asin, asinh, atan, atan2, atanh, cos, cosh, sin, sinh, tan, tanh,
@@ -53,11 +53,14 @@ from .tracer import (  # shape
     split, squeeze, stack, swapaxes, transpose, tril, triu,
 )
 from .tracer import (  # arrays
-    arange, eye, full, full_like, linspace, ones, ones_like, uniform, zeros, zeros_like,
+    arange, eye, full, full_like, linspace, ones, ones_like, zeros, zeros_like,
 )
 from .tracer import (  # elements arranged anew, running sums
     broadcast_arrays, cumprod, cumsum, diag, diagonal, diff, flip, linear_scan, meshgrid, pad, repeat,
     repeat_interleave, roll, split_with_sizes, tile, unstack,
+)
+from .tracer import (  # random numbers
+    bernoulli, categorical, exponential, gumbel, normal, rand, randint, randn, uniform,
 )
 from .tracer import (  # order
     argsort, median, nonzero, quantile, sort, topk,

@@ -7,8 +7,8 @@ IEEE 754, integers wrap around, an integer division by zero gives 0. Beside the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from math import erf as _erf_of_float
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,21 @@ import numpy as np
 from .dims import DimLike, Shape, evaluate
 from .random import philox_u32
 from .types import DTYPES
+
+
+def _erfinv_of_float(x: float) -> float:
+    """y with erf(y) = x, by Newton's method from Winitzki's approximation; exact to rounding, also near 1 and -1."""
+    size = abs(x)
+    if not 0.0 < size < 1.0:
+        return x if size == 0.0 else x * math.inf if size == 1.0 else math.nan
+    log = math.log((1.0 - size) * (1.0 + size))
+    half = 2.0 / (math.pi * 0.147) + log / 2.0
+    y = math.sqrt(math.sqrt(half * half - log / 0.147) - half)
+    for _ in range(4):
+        # 1 - x is exact where erf(y) would lose its digits
+        miss = math.erf(y) - size if size < 0.5 else (1.0 - size) - math.erfc(y)
+        y -= miss * math.sqrt(math.pi) / 2.0 * math.exp(y * y)
+    return math.copysign(y, x)
 
 
 def power(x: Any, y: Any) -> Any:
@@ -44,7 +59,7 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "log": np.log, "log1p": np.log1p, "log2": np.log2, "log10": np.log10, "sqrt": np.sqrt,
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
     "sinh": np.sinh, "cosh": np.cosh, "tanh": np.tanh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
-    "erf": np.vectorize(_erf_of_float, otypes=[np.float64]),
+    "erf": np.vectorize(math.erf, otypes=[np.float64]), "erfinv": np.vectorize(_erfinv_of_float, otypes=[np.float64]),
 }  # fmt: skip
 # of one number, giving a number of its dtype: an integer is its own floor, ceil, trunc and round (half to even)
 NUMBERS: dict[str, Callable[[Any], Any]] = {
@@ -72,7 +87,7 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
 LOGIC: dict[str, Callable[..., Any]] = {
     "logical_and": np.logical_and, "logical_or": np.logical_or, "logical_not": np.logical_not,
 }  # fmt: skip
-OTHERS = ("divide", "where", "cast", "constant", "index", "dim", "uniform")
+OTHERS = ("divide", "where", "cast", "constant", "index", "dim", "uniform", "random_bits")
 PRIMITIVES = (*FUNCTIONS, *NUMBERS, *FLOAT_PAIRS, *PAIRS, *BITS, *QUESTIONS, *LOGIC, *OTHERS)
 
 
@@ -130,10 +145,14 @@ class PlainScalars:
 
     def uniform(self, seed: Any, step: Any, site: int, shape: Shape) -> Any:
         """The float32 in [0, 1) of this element of an array of `shape`, drawn at `site`."""
+        bits = self.random_bits(seed, step, site, shape).astype(np.uint32)
+        return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+
+    def random_bits(self, seed: Any, step: Any, site: int, shape: Shape) -> Any:
+        """The 32 random bits of this element of an array of `shape`, drawn at `site`; i64 in [0, 2**32)."""
         sizes = tuple(evaluate(d, self._dims) for d in shape)
         number = np.ravel_multi_index(self._index[len(self._index) - len(sizes) :], sizes) if sizes else np.int64(0)
-        bits = philox_u32(int(seed), int(step), site, np.asarray(number))
-        return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
+        return philox_u32(int(seed), int(step), site, np.asarray(number)).astype(np.int64)[()]
 
     def _one(self, name: str, x: Any, kinds: str) -> Any:
         """x as a NumPy number; a Python number has the dtype of the op's result, or is a condition."""

@@ -197,11 +197,12 @@ class SourceScalars:
         return number(value, dtype)
 
 
+RANDOM = {"uniform": "uniform32", "random_bits": "philox"}
 _UNARY = {
     name: name
     for name in (
-        "exp log sqrt tanh erf sin cos tan asin acos atan sinh cosh asinh acosh atanh expm1 log1p exp2 log2 log10 "
-        "floor ceil trunc"
+        "exp log sqrt tanh erf erfinv sin cos tan asin acos atan sinh cosh asinh acosh atanh expm1 log1p exp2 log2 "
+        "log10 floor ceil trunc"
     ).split()
 } | {"abs": "fabs", "round": "rint"}
 _BINARY = {name: name for name in ("atan2", "hypot", "copysign", "nextafter", "maximum", "minimum")}
@@ -328,9 +329,9 @@ class _Printer:
             text = f"b{access} + {self.offset(access, axes)}"
         elif s.op == "dim":
             text = f"{CASTS[s.dtype]}(d{attrs['number']})"
-        elif s.op == "uniform":
+        elif s.op in RANDOM:
             seed, step, index = (SourceScalars("i64")._expr(a).text for a in args)
-            text = f"{CASTS[s.dtype]}(uniform32({seed}, {step}, {attrs['site']}, {index}))"
+            text = f"{CASTS[s.dtype]}({RANDOM[s.op]}({seed}, {step}, {attrs['site']}, {index}))"
         elif s.op.startswith("reduce_"):
             kind = s.op.removeprefix("reduce_")
             value = SourceScalars(s.dtype)._expr(args[0]).text

@@ -213,6 +213,7 @@ for _name in "exp exp2 log log2 log10".split():
     _define_float(_name, 1, _polynomial(_name, _llvm(_name)))
 for _name in "expm1 log1p tanh erf".split():
     _define_float(_name, 1, _polynomial(_name, _libm(_name)))
+_define_float("erfinv", 1, lambda b, x: _call(b, f"gt.erfinv.{'f32' if x.type == F32 else 'f64'}", x.type, x))
 for _name in "sin cos tan asin acos atan sinh cosh asinh acosh atanh".split():
     _define_float(_name, 1, _libm(_name))
 for _name in "pow atan2 hypot nextafter".split():

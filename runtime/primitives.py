@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..ir.random import philox_u32
-from ..ir.scalar import BITS, power
+from ..ir.scalar import BITS, FUNCTIONS, power
 from .kernel import POINTERS, SCALARS, Kernel
 
 
@@ -96,7 +96,7 @@ sqrt, exp, expm1, exp2, log, log1p, log2, log10 = (
 )  # fmt: skip
 sin, cos, tan, asin, acos, atan = np.sin, np.cos, np.tan, np.arcsin, np.arccos, np.arctan
 sinh, cosh, tanh, asinh, acosh, atanh = np.sinh, np.cosh, np.tanh, np.arcsinh, np.arccosh, np.arctanh
-erf = _through_math(math.erf)
+erf, erfinv = _through_math(math.erf), _through_math(FUNCTIONS["erfinv"])
 floor, ceil, trunc, rint, copysign, nextafter, pow, atan2, hypot = (
     np.floor, np.ceil, np.trunc, np.rint, np.copysign, np.nextafter, np.power, np.arctan2, np.hypot
 )  # fmt: skip
@@ -225,7 +225,7 @@ def environment() -> dict[str, Any]:
 CONSTANTS = {"inf": math.inf, "nan": math.nan}
 NAMES = """
 ld st at words f32 f64 i64 i32 boolean
-fma sqrt exp expm1 exp2 log log1p log2 log10 tanh erf
+fma sqrt exp expm1 exp2 log log1p log2 log10 tanh erf erfinv
 sin cos tan asin acos atan sinh cosh asinh acosh atanh pow atan2 hypot ipow shl shr
 floor ceil trunc rint fabs sign copysign nextafter maximum minimum fmax fmin
 select isnan isinf isfinite philox uniform32

@@ -49,6 +49,7 @@ unary("reciprocal", 0.5, 3)
 # exponentials, powers, logarithms -------------------------------------------------------------------------------
 for name in ("exp", "exp2", "expm1", "tanh", "sigmoid", "erf", "silu", "softplus", "gelu_tanh", "gelu_erf"):
     unary(name, *WIDE)
+unary("erfinv", -0.6, 0.6)
 for name in ("log", "log2", "log10", "sqrt", "rsqrt"):
     unary(name, 0.5, 4)
 unary("log1p", -0.5, 3)

@@ -14,6 +14,7 @@ from .losses import *  # noqa: F403
 from .module import Buffer, Module, Parameter, buffer, freeze
 from .neural import *  # noqa: F403
 from .normalisation import *  # noqa: F403
+from .random import *  # noqa: F403
 from .rng import dropout, generator, initial_seed, manual_seed, next_step, uniform
 from .sorting import *  # noqa: F403
 from .state import TraceError, current_trace

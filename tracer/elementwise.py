@@ -85,6 +85,7 @@ relu = _elementwise("relu")
 sigmoid = _elementwise("sigmoid")
 softplus = _elementwise("softplus")
 erf = _elementwise("erf")
+erfinv = _elementwise("erfinv")
 
 # rounding, choice
 floor = _elementwise("floor")
@@ -162,10 +163,10 @@ absolute, power, true_divide, arctan2 = abs, pow, div, atan2
 __all__ = [
     "abs", "absolute", "acos", "acosh", "add", "arctan2", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and",
     "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "copysign",
-    "cos", "cosh", "div", "divide", "equal", "erf", "exp", "exp2", "expm1", "floor", "floor_divide", "greater",
-    "greater_equal", "heaviside", "hypot", "isfinite", "isinf", "isnan", "lerp", "less", "less_equal", "log", "log10",
-    "log1p", "log2", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum", "minimum",
-    "mul", "multiply", "neg", "negative", "nextafter", "not_equal", "positive", "pow", "power", "reciprocal", "relu",
-    "remainder", "round", "rsqrt", "sigmoid", "sign", "signbit", "sin", "sinh", "softplus", "sqrt", "square",
+    "cos", "cosh", "div", "divide", "equal", "erf", "erfinv", "exp", "exp2", "expm1", "floor", "floor_divide",
+    "greater", "greater_equal", "heaviside", "hypot", "isfinite", "isinf", "isnan", "lerp", "less", "less_equal", "log",
+    "log10", "log1p", "log2", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
+    "minimum", "mul", "multiply", "neg", "negative", "nextafter", "not_equal", "positive", "pow", "power", "reciprocal",
+    "relu", "remainder", "round", "rsqrt", "sigmoid", "sign", "signbit", "sin", "sinh", "softplus", "sqrt", "square",
     "stop_gradient", "sub", "subtract", "tan", "tanh", "true_divide", "trunc",
 ]  # fmt: skip

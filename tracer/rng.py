@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..ir.op import OPS
+from ..ir.types import dtype_name
 from .apply import public, run
 from .functional import _shape
 from .state import current_trace
@@ -49,15 +50,21 @@ def next_step() -> None:
     _eager.site = 0
 
 
-@public
-def uniform(*shape: Any, dtype: str = "f32") -> Any:
-    """Uniform numbers in [0, 1) of a shape; sizes may be Dims."""
+def draw(name: str, shape: tuple, **attrs: Any) -> Any:
+    """The random op of that name for a shape of ints and Dims, at a site of its own."""
     sizes, trace = _shape(shape), current_trace()
     if trace is not None:
         seed, step, site = trace.scalar("seed"), trace.scalar("step"), trace.builder.new_site()
-        return run(OPS["uniform"], seed, step, shape=sizes, site=site, dtype=dtype)
+        return run(OPS[name], seed, step, shape=sizes, site=site, **attrs)
     site, _eager.site = _eager.site, _eager.site + 1
-    return run(OPS["uniform"], _eager.seed, _eager.step, shape=sizes, site=site, dtype=dtype)
+    return run(OPS[name], _eager.seed, _eager.step, shape=sizes, site=site, **attrs)
+
+
+@public
+def uniform(*shape: Any, low: Any = 0.0, high: Any = 1.0, dtype: Any = "f32") -> Any:
+    """Uniform numbers in [low, high) of a shape; sizes may be Dims, the bounds traced. 24 random bits, also in f64."""
+    u = draw("uniform", shape, dtype=dtype_name(dtype))
+    return u if isinstance(low, float) and (low, high) == (0.0, 1.0) else u * (high - low) + low
 
 
 @public

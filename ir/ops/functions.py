@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..op import no_gradient, op, zero_gradient
-from ..scalar import BITS
-from .elementwise import rsqrt, sigmoid, sign
+from ..scalar import BITS, FUNCTIONS
+from .elementwise import exp, rsqrt, sigmoid, sign
 from .rules import float_to_bool, need_float, need_integer, need_number
 
 _STEPS = zero_gradient("rounding is constant but for its jumps")
@@ -128,6 +128,15 @@ class hypot:
     def ref(x, y): return np.hypot(x, y)
     def vjp(g, out, x, y): return g * x / out, g * y / out
     def scalar(s, x, y): return s.hypot(x, y)
+
+
+@op
+class erfinv:
+    """the y with erf(y) = x; infinite at 1 and -1, NaN beyond"""
+    infer = need_float
+    def ref(x): return FUNCTIONS["erfinv"](x)
+    def vjp(g, out, x): return (g * 0.8862269254527580 * exp(out * out),)
+    def scalar(s, x): return s.erfinv(x)
 
 
 # trigonometric --------------------------------------------------------------------------------------------------

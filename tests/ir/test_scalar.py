@@ -35,6 +35,9 @@ def test_the_set_is_closed() -> None:
 EXAMPLES = [
     ("exp", (f32(0),), f32(1)),
     ("erf", (f64(inf),), f64(1)),
+    ("erfinv", (f64(0.5),), f64(0.47693627620446987)),
+    ("erfinv", (f64(-1),), f64(-inf)),
+    ("erfinv", (f64(1.5),), f64(nan)),
     ("log", (f32(-1),), f32(nan)),
     ("log", (f32(0),), f32(-inf)),
     ("sqrt", (f64(-0.0),), f64(-0.0)),
@@ -119,7 +122,7 @@ def test_examples(name: str, args: tuple, expected: Any) -> None:
 
 def test_every_kind_of_primitive_has_an_example() -> None:
     tried = {name for name, *_ in EXAMPLES}
-    assert set(PRIMITIVES) - set(scalar.FUNCTIONS) - tried == {"index", "dim", "uniform"}
+    assert set(PRIMITIVES) - set(scalar.FUNCTIONS) - tried == {"index", "dim", "uniform", "random_bits"}
 
 
 def test_a_python_number_takes_the_dtype_of_what_it_meets() -> None:
@@ -162,5 +165,7 @@ def test_index_dim_and_uniform() -> None:
     np.testing.assert_array_equal(s.uniform(3, 4, 7, (2, 3)), expected)
     assert PlainScalars("f32", (1, 2)).uniform(3, 4, 7, (2, 3)) == expected[1, 2]
     assert s.uniform(3, 4, 7, (2, 3)).dtype == np.float32
+    np.testing.assert_array_equal(s.random_bits(3, 4, 7, (2, 3)) >> 8, expected * 2**24)
+    assert s.random_bits(3, 4, 7, (2, 3)).dtype == np.int64
     row = PlainScalars("f32", tuple(np.indices((4, 3))), {"T": 3}).uniform(3, 4, 7, (Dim("T"),))
     np.testing.assert_array_equal(row, np.broadcast_to(uniform(3, 4, 7, np.arange(3)), (4, 3)))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gradtape.ir.random import philox4x32, philox_u32, uniform
+from gradtape.ir.scalar import FUNCTIONS
 from gradtape.runtime import jit, primitives
 from gradtape.runtime.kernel import Kernel, template
 from gradtape.runtime.primitives import run_plain
@@ -27,6 +28,7 @@ def math_kernel(name: str, inputs: str, expression: str, dtype: str, result: str
 UNARY = {
     "sqrt": np.sqrt, "exp": np.exp, "expm1": np.expm1, "exp2": np.exp2, "log": np.log, "log1p": np.log1p,
     "log2": np.log2, "log10": np.log10, "tanh": np.tanh, "erf": np.vectorize(math.erf, otypes=[np.float64]),
+    "erfinv": FUNCTIONS["erfinv"],
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
     "sinh": np.sinh, "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
     "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint, "fabs": np.abs, "sign": np.sign,
@@ -37,7 +39,7 @@ BINARY = {
 }  # fmt: skip
 TESTS = {"isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite}
 # Units in the last place against float64, where it is not the default 2 of libm.
-ULP = {"tanh": 3, "erf": 8, "log2": 2, "log10": 2, "expm1": 2, "tan": 3}
+ULP = {"tanh": 3, "erf": 8, "erfinv": 4, "log2": 2, "log10": 2, "expm1": 2, "tan": 3}
 EXACT = "sqrt floor ceil trunc rint fabs sign copysign nextafter maximum minimum fmax fmin"
 
 KERNELS = {
@@ -68,7 +70,7 @@ def samples(name: str) -> np.ndarray:
         "exp": (-87, 88.5), "expm1": (-30, 88.5), "exp2": (-125.9, 127.9),
         "sinh": (-85, 85), "cosh": (-85, 85),
         "asin": (-1, 1), "acos": (-1, 1), "atanh": (-0.9999, 0.9999), "acosh": (1, 1e4), "erf": (-5, 5),
-        "tanh": (-12, 12), "log1p": (-0.9999, 50),
+        "erfinv": (-1, 1), "tanh": (-12, 12), "log1p": (-0.9999, 50),
     }.get(name, (-50, 50))  # fmt: skip
     around = np.linspace(low, high, 40_001)
     small = np.geomspace(1e-30, 0.5, 5_000)
