@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from ..ir.build import Ref
 from ..ir.dims import Dim
 from ..ir.graph import Value
 from ..ir.op import OPS
@@ -17,6 +16,7 @@ from . import elementwise as e
 from . import functional as f
 from . import numpy_protocol
 from .indexing import index
+from .methods import Methods
 from .state import TraceError
 from .update import At
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .trace import Trace
 
 
-class Tensor(Ref):
+class Tensor(Methods):
     """A value of the program being traced. `shape` holds ints and Dims, `dtype` is NumPy's."""
 
     __slots__ = ()

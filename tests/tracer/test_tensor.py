@@ -99,6 +99,19 @@ METHODS = {
 }
 
 
+METHODS |= {
+    "argmax": lambda x: x.argmax(1) + x.argmin(axis=1),
+    "argsort": lambda x: x.argsort(-1),
+    "clip": lambda x: x.clip(-0.5, 0.5),
+    "cumsum": lambda x: x.cumsum(axis=1) + x.cumprod(0),
+    "cumsum flat": lambda x: x.cumsum(),
+    "diagonal": lambda x: x.diagonal(1, 1, 2),
+    "repeat": lambda x: x.repeat(2, axis=0),
+    "round": lambda x: x.round(1),
+    "take": lambda x: x.take(I, axis=1),
+}
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_methods(name):
     agree(METHODS[name], X, dtype=name not in ("sum of bool",))
@@ -113,6 +126,17 @@ TORCH_LIKE = {
     "flatten to": (lambda x: x.flatten(0, 1), X.reshape(12, 5)),
     "detach": (lambda x: x.detach(), X),
     "view": (lambda x: x.view(12, 5), X.reshape(12, 5)),
+    "exp": (lambda x: x.exp().log1p() + x.tanh().pow(2), np.log1p(np.exp(X)) + np.tanh(X) ** 2),
+    "clamp": (lambda x: x.clamp(min=0.0).sqrt(), np.sqrt(np.maximum(X, 0))),
+    "masked_fill": (lambda x: x.masked_fill(x > 0, -1), np.where(X > 0, np.float32(-1), X)),
+    "gather": (lambda x: x.gather(1, x.argsort(dim=1)), np.sort(X, 1)),
+    "topk": (lambda x: x.topk(2, dim=-1).values, -np.sort(-X, -1)[..., :2]),
+    "sort": (lambda x: x.sort(1, descending=True), -np.sort(-X, 1)),
+    "index_add": (lambda x: x.index_add(0, np.array([0, 0]), x[1:]), np.concatenate([X[1:2] + X[2:] + X[:1], X[1:]])),
+    "scatter_add": (lambda x: x.scatter_add(0, np.zeros((1, 4, 5), int), x), np.concatenate([2 * X[:1], X[1:]])),
+    "flip roll": (lambda x: x.flip((0,)).roll(1, 2), np.roll(X[::-1], 1, 2)),
+    "unbind": (lambda x: x.unbind(1)[2], X[:, 2]),
+    "diff": (lambda x: x.diff(axis=0).tile((1, 1, 2)), np.tile(np.diff(X, axis=0), (1, 1, 2))),
 }
 
 
