@@ -35,7 +35,8 @@ class Expr:
     def _with(self, operator: str, other: Any, swap: bool = False, dtype: str | None = None) -> Expr:
         right = other if isinstance(other, Expr) else number(other, self.dtype)
         a, b = (right, self) if swap else (self, right)
-        return Expr(f"({a.text} {operator} {b.text})", dtype or self.dtype)
+        text = f"({a.text} {operator} {b.text})"
+        return Expr(_wrapped(text, self.dtype) if dtype is None else text, dtype or self.dtype)
 
     def __add__(self, o: Any) -> Expr:
         return self._with("+", o)
@@ -56,7 +57,7 @@ class Expr:
         return self._with("*", o, swap=True)
 
     def __neg__(self) -> Expr:
-        return Expr(f"(-{self.text})", self.dtype)
+        return Expr(_wrapped(f"(-{self.text})", self.dtype), self.dtype)
 
     def __lt__(self, o: Any) -> Expr:
         return self._with("<", o, dtype="bool")
@@ -69,6 +70,11 @@ class Expr:
 
     def __ge__(self, o: Any) -> Expr:
         return self._with(">=", o, dtype="bool")
+
+
+def _wrapped(text: str, dtype: str) -> str:
+    """Arithmetic of i32, which is done in 64 bits, brought back to 32."""
+    return f"i32{text}" if dtype == "i32" else text
 
 
 def number(value: Any, dtype: str) -> Expr:
@@ -335,7 +341,8 @@ class _Printer:
         elif s.op.startswith("reduce_"):
             kind = s.op.removeprefix("reduce_")
             value = SourceScalars(s.dtype)._expr(args[0]).text
-            self.line(depth, f"v{s.result} = " + COMBINE[kind].format(a=f"v{s.result}", v=value))
+            combined = COMBINE[kind].format(a=f"v{s.result}", v=value)
+            self.line(depth, f"v{s.result} = " + _wrapped(f"({combined})", s.dtype))
             return
         elif s.op == "side":
             at = self.offset(access, axes)

@@ -84,6 +84,29 @@ def test_random_programs(fuzzed, threads):
             agree(store[name], array, f"update of {name} of {case}")
 
 
+def test_integers_of_32_bits_wrap_around_inside_a_kernel():
+    from gradtape.ir.text import parse
+
+    graph = parse("""
+graph wrap(%n: i32[4] input) {
+  %0: i32[4] = add(%n, 1)
+  %1: bool[4] = greater(%0, 0)
+  %2: i32[4] = mul(%n, 2)
+  %3: i32[4] = floor_divide(%2, 2)
+  %4: i32[] = sum(%n) {axes=[0], keepdims=false}
+  %5: bool[] = greater(%4, 0)
+  %6: i32[4] = neg(%n)
+  %7: bool[4] = less(%6, 0)
+  return a=%1, b=%3, c=%5, d=%7
+}
+""")
+    values = {"n": np.array([2**31 - 1, 5, 2**31 - 1, -(2**31)], np.int32)}
+    batch = Batch()
+    program = batch.program(batch.add(lower(expanded(graph))), {})
+    for name, array in interpreted(graph, values)[0].items():
+        np.testing.assert_array_equal(program.run(values)[name], array, name)
+
+
 GRAPH = """
 graph step(%x: f32[B, 8] input, %w: f32[8] param, %m: f32[8] state) where B <= 64 {
   %0: f32[B, 8] = mul(%x, %w)
