@@ -71,7 +71,7 @@ def _emit(builder: Builder, node: Node, args: list[Any]) -> Any:
 
 def _fold_shape_op(node: Node, args: list[Any]) -> Any | None:
     """Shape ops that do nothing, and pairs of them that are one."""
-    if node.op not in ("reshape", "permute", "broadcast_to", "cast", "sum", "slice"):
+    if node.op not in ("reshape", "permute", "broadcast_to", "cast", "sum", "slice", "wrapped"):
         return None
     x, out = args[0], node.output.type
     if not isinstance(x, Ref):
@@ -82,6 +82,9 @@ def _fold_shape_op(node: Node, args: list[Any]) -> Any | None:
         return OPS["full"].like(x, **{**before.attrs, "shape": out.shape})
     if before and before.op == "iota" and node.op == "reshape":
         return _turned_line(x, before, out.shape)
+    if node.op == "wrapped":  # p[arange(n), target]: the first index cannot leave an axis of size n
+        count = before.attrs["shape"][before.attrs["axis"]] if before and before.op == "iota" else None
+        return x if count is not None and identical(count, node.attrs["size"]) and x.type == out else None
     if node.op == "cast":
         return x if x.type.dtype == out.dtype else None
     if node.op == "sum":

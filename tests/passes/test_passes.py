@@ -68,6 +68,18 @@ graph g(%x: f32[2, 3] input) {
     assert ops(graph) == ["reshape"]
 
 
+def test_the_index_along_an_axis_is_not_checked_against_it():
+    graph = after("""
+graph g(%x: f32[N, 3] input, %t: i64[N] input) {
+  %0: i64[N] = iota() {axis=0, dtype="i64", shape=[N]}
+  %1: i64[N] = wrapped(%0) {axis=0, size=N}
+  %2: i64[N] = wrapped(%t) {axis=1, size=3}
+  %3: i64[N] = add(%1, %2)
+  return out=%3
+}""")
+    assert ops(graph) == ["iota", "wrapped", "add"]
+
+
 def test_equal_nodes_merge_within_forward_but_not_with_backward():
     graph = after("""
 graph g(%x: f32[4] input) {
