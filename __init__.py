@@ -31,23 +31,49 @@ from .passes.lint import Report
 from .tracer import (  # models and tensors
     Module, Parameter, Tensor, buffer, freeze, manual_seed, no_grad, spec, stop_gradient, tensor, trace,
 )
-from .tracer import (  # elementwise
-    abs, add, clip, div, equal, erf, exp, gelu, greater, greater_equal, less, less_equal, log, logical_and,
-    logical_not, logical_or, maximum, minimum, mul, neg, not_equal, pow, reciprocal, relu, rsqrt, sigmoid, sign,
-    silu, sqrt, square, sub, tanh, where,
+from .tracer import (  # elementwise: arithmetic, exponentials, rounding, choice, activations
+    abs, absolute, add, ceil, clip, copysign, div, divide, erf, erfinv, exp, exp2, expm1, floor, floor_divide, gelu,
+    heaviside, hypot, lerp, log, log10, log1p, log2, logaddexp, maximum, minimum, mul, multiply, neg, negative,
+    nextafter, positive, pow, power, reciprocal, relu, remainder, round, rsqrt, sigmoid, sign, silu, softplus, sqrt,
+    square, sub, subtract, true_divide, trunc, where,
+)
+from .tracer import (  # elementwise: angles
+    acos, acosh, arctan2, asin, asinh, atan, atan2, atanh, cos, cosh, sin, sinh, tan, tanh,
+)
+from .tracer import (  # elementwise: questions, logic, bits
+    bitwise_and, bitwise_invert, bitwise_left_shift, bitwise_or, bitwise_right_shift, bitwise_xor, equal, greater,
+    greater_equal, isfinite, isinf, isnan, less, less_equal, logical_and, logical_not, logical_or, logical_xor,
+    not_equal, signbit,
 )
 from .tracer import (  # reductions
-    all, any, log_softmax, logsumexp, max, mean, min, prod, softmax, std, sum, var,
+    all, any, argmax, argmin, log_softmax, logsumexp, max, mean, min, prod, softmax, std, sum, var,
 )
 from .tracer import (  # shape
     astype, broadcast_to, chunk, concat, concatenate, expand_dims, flatten, moveaxis, permute, ravel, reshape,
     split, squeeze, stack, swapaxes, transpose, tril, triu,
 )
 from .tracer import (  # arrays
-    arange, eye, full, full_like, ones, ones_like, uniform, zeros, zeros_like,
+    arange, eye, full, full_like, linspace, ones, ones_like, zeros, zeros_like,
+)
+from .tracer import (  # elements arranged anew, running sums
+    broadcast_arrays, cumprod, cumsum, diag, diagonal, diff, flip, linear_scan, meshgrid, pad, repeat,
+    repeat_interleave, roll, split_with_sizes, tile, unstack,
+)
+from .tracer import (  # random numbers
+    bernoulli, categorical, exponential, gumbel, normal, rand, randint, randn, uniform,
+)
+from .tracer import (  # order
+    argsort, median, nonzero, quantile, sort, topk,
 )
 from .tracer import (  # networks
-    dropout, embedding, layer_norm, linear, matmul, one_hot, rms_norm, scaled_dot_product_attention, take,
+    dropout, embedding, layer_norm, linear, matmul, one_hot, rms_norm, scaled_dot_product_attention,
+)
+from .tracer import (  # products
+    einsum, tensordot,
+)
+from .tracer import (  # reading and writing by index
+    at, dynamic_slice, dynamic_update_slice, gather, index_add, index_select, put_along_axis, scatter, scatter_add,
+    segment_sum, take, take_along_axis,
 )
 from .tracer import (  # loops
     scan,

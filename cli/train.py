@@ -181,7 +181,9 @@ def _draw(run: Run) -> str:
     axes.plot(steps, smoothed(losses), color="#1f5a99", linewidth=1.6, label="training, smoothed")
     read = run.readings()
     axes.plot(*zip(*read, strict=True), color="#c2410c", marker="o", markersize=3.5, label="validation")
-    axes.set(xlabel="step", ylabel=f"loss ({run.task.unit})", title=f"{run.options.name}: {Path(run.options.data).name}")
+    axes.set(
+        xlabel="step", ylabel=f"loss ({run.task.unit})", title=f"{run.options.name}: {Path(run.options.data).name}"
+    )
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
     path = run.folder / "loss.png"

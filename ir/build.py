@@ -65,13 +65,17 @@ class Ref:
     def __rpow__(self, other: Any) -> Any: return _binary("pow", other, self)
     def __matmul__(self, other: Any) -> Any: return _binary("matmul", self, other)
     def __rmatmul__(self, other: Any) -> Any: return _binary("matmul", other, self)
-    def __and__(self, other: Any) -> Any: return _binary("logical_and", self, other)
-    def __rand__(self, other: Any) -> Any: return _binary("logical_and", other, self)
-    def __or__(self, other: Any) -> Any: return _binary("logical_or", self, other)
-    def __ror__(self, other: Any) -> Any: return _binary("logical_or", other, self)
-    def __xor__(self, other: Any) -> Any: return _binary("logical_xor", self, other)
-    def __rxor__(self, other: Any) -> Any: return _binary("logical_xor", other, self)
-    def __invert__(self) -> Any: return OPS["logical_not"](self)
+    def __and__(self, other: Any) -> Any: return _bits("and", self, other)
+    def __rand__(self, other: Any) -> Any: return _bits("and", other, self)
+    def __or__(self, other: Any) -> Any: return _bits("or", self, other)
+    def __ror__(self, other: Any) -> Any: return _bits("or", other, self)
+    def __xor__(self, other: Any) -> Any: return _bits("xor", self, other)
+    def __rxor__(self, other: Any) -> Any: return _bits("xor", other, self)
+    def __lshift__(self, other: Any) -> Any: return _binary("bitwise_left_shift", self, other)
+    def __rlshift__(self, other: Any) -> Any: return _binary("bitwise_left_shift", other, self)
+    def __rshift__(self, other: Any) -> Any: return _binary("bitwise_right_shift", self, other)
+    def __rrshift__(self, other: Any) -> Any: return _binary("bitwise_right_shift", other, self)
+    def __invert__(self) -> Any: return OPS["bitwise_invert" if self.type.is_integer else "logical_not"](self)
     def __neg__(self) -> Any: return OPS["neg"](self)
     def __pos__(self) -> Any: return self
     def __abs__(self) -> Any: return OPS["abs"](self)
@@ -98,6 +102,12 @@ def _binary(name: str, left: Any, right: Any) -> Any:
     return OPS[name](left, right)
 
 
+def _bits(name: str, left: Any, right: Any) -> Any:
+    """& | ^: of bools logic, of integers their bits."""
+    whole = any(isinstance(side, Ref) and side.type.is_integer for side in (left, right))
+    return _binary(f"{'bitwise' if whole else 'logical'}_{name}", left, right)
+
+
 class Builder:
     """Collects the nodes of one graph. `location` is asked for every node; `ref` makes the values that it hands out."""
 
@@ -119,7 +129,7 @@ class Builder:
         self.updates: dict[str, Operand] = {}
         self._names = 0
         self._sites = 0
-        self._scalars: dict[Dim, Value] = {}
+        self._scalars: dict[tuple[Dim, str], Value] = {}
         self._constant_values: dict[str, Value] = {}
 
     @classmethod
@@ -172,7 +182,7 @@ class Builder:
 
     def emit(self, op: Op, args: Sequence[Any], attrs: Attrs, regions: tuple[Graph, ...] = ()) -> Any:
         """Records `op` on `args`; returns one value, or a tuple where the op has several results."""
-        given = operands = [self.operand(a) for a in args]
+        given = operands = self.operands(args)
         with quiet():
             if op.promote:
                 operands = self._promoted(op, operands)
@@ -196,6 +206,13 @@ class Builder:
         """Puts `new` in the place of `old`: it gives the same values, and perhaps more after them."""
         assert new.outputs[: len(old.outputs)] == old.outputs
         self.nodes[self.nodes.index(old)] = new
+
+    def operands(self, args: Sequence[Any]) -> list[Operand]:
+        """What a node reads for all its arguments. A Dim takes the dtype of what it meets, as a Python integer does."""
+        known = [None if isinstance(a, Dim) else self.operand(a) for a in args]
+        types = [o.type for o in known if o is not None]
+        dtype = promote([*types, TensorType("i64", weak=True)]) if types else "f32"
+        return [self.dim_scalar(a, dtype) if o is None else o for a, o in zip(args, known, strict=True)]
 
     def operand(self, arg: Any) -> Operand:
         """What a node reads for `arg`: the value of a Ref, a literal for a Python number, a constant for an array."""
@@ -235,10 +252,12 @@ class Builder:
         self._constant_values[digest] = self.emit(OPS["constant"], (), attrs)._value
         return self._constant_values[digest]
 
-    def dim_scalar(self, dim: Dim) -> Value:
-        if dim not in self._scalars:
-            self._scalars[dim] = self.emit(OPS["dim_scalar"], (), {"value": dim})._value
-        return self._scalars[dim]
+    def dim_scalar(self, dim: Dim, dtype: str = "f32") -> Value:
+        key = (dim, dtype)
+        if key not in self._scalars:
+            attrs = {"value": dim} if dtype == "f32" else {"value": dim, "dtype": dtype}
+            self._scalars[key] = self.emit(OPS["dim_scalar"], (), attrs)._value
+        return self._scalars[key]
 
     def _promoted(self, op: Op, operands: list[Operand]) -> list[Operand]:
         types = [o.type for o in operands]

@@ -129,9 +129,22 @@ class RowProgram:
 
 # instructions -------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
+class Indexed:
+    """What to say of an instruction that met an index out of range: the index array (`name` where it is an input of the
+    program, else `origin`) with its shape, and what it indexes: `of` holds a {size}, which is `size`."""
+
+    name: str
+    origin: str
+    shape: Shape
+    of: str
+    size: DimLike
+
+
+@dataclass(frozen=True)
 class Instr:
     """One kernel call. `splits` are the axes along which threads may share it, best first; `params` what else the
-    kernel is told (sizes, numbers, dims). `location` is that of the last node it computes."""
+    kernel is told (sizes, numbers, dims). `location` is that of the last node it computes; `indexed` explains the error
+    word of one that checks indices."""
 
     kernel: str
     axes: tuple[DimLike, ...]
@@ -140,6 +153,7 @@ class Instr:
     params: tuple[Union[DimLike, float], ...] = ()
     location: Location | None = None
     label: str = ""
+    indexed: Indexed | None = None
 
 
 @dataclass(frozen=True)

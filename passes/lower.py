@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from ..ir.dims import DimLike, DimScope, Shape, dim_scope, identical, product
-from ..ir.graph import Graph, Literal, Node, Value
+from ..ir.graph import Graph, Literal, Node, Number, Value
 from ..ir.graph import Operand as GraphOperand
 from ..ir.op import OPS
 from ..ir.tape import (
@@ -21,9 +21,9 @@ from ..ir.tape import (
     View,
     contiguous,
 )
-from ..ir.types import TensorType
+from ..ir.types import TensorType, is_one
 from .fuse import Group, Partition, fuse, reduction_kind
-from .layout import is_dense, source_strides, strided_view
+from .layout import is_dense, reshape_strides, source_strides, strided_view
 from .nodes import NODES
 from .rows import Place, Rows, build_rows, cut_at_diagonal
 from .triangle import triangles
@@ -238,11 +238,11 @@ class Lowering:
         else:
             self.copy(self.view(value), target, value.type.shape, value.type.dtype)
 
-    def fill(self, target: View, shape: Shape, dtype: str) -> None:
-        out = Value("zeros", TensorType(dtype, shape))
-        node = Node("full", (), {"shape": shape, "value": 0, "dtype": dtype}, (out,))
+    def fill(self, target: View, shape: Shape, dtype: str, value: Number = 0) -> None:
+        out = Value("filled", TensorType(dtype, shape))
+        node = Node("full", (), {"shape": shape, "value": value, "dtype": dtype}, (out,))
         group = Group([node], shape, None)
-        self.emit_rows(group, [(out, target)], [], set(), producer={out: node}, label="zero")
+        self.emit_rows(group, [(out, target)], [], set(), producer={out: node}, label="fill")
 
     # groups ---------------------------------------------------------------------------------------------------------
     def group(self, group: Group) -> None:
@@ -301,6 +301,8 @@ class Lowering:
     def in_place(self, old: Value, new: Value, group: Group) -> bool:
         """Nothing after this group reads the old value, and the group reads it only where it writes it."""
         if not self.in_store(old, self.update_of[new]) or any(OPS[n.op].kind == "reduce" for n in group.nodes):
+            return False
+        if self.checks and not group.late:  # the loss needs it, so it comes before the check that may refuse the update
             return False
         same = old.type.shape == new.type.shape
         return all(user in group.nodes and value is old and same for value, user in self.readers_left(old))
@@ -399,14 +401,6 @@ class Lowering:
             self.views[value] = self.placed(value)
         return self.views[value]
 
-    def fresh_rows(self, node: Node) -> View:
-        """The same, row-major without gaps."""
-        view, shape = self.fresh(node), node.output.type.shape
-        if not is_dense(view, shape):
-            view = View(self.buffer(node.output.name, "arena", node.output.type.dtype, node.output.type.size), 0, ())
-        self.views[node.output] = View(view.buffer, view.offset, contiguous(shape))
-        return self.views[node.output]
-
     def placed(self, value: Value) -> View:
         """Memory for a new value, laid out for its reader: where that is one reshape or permute after the other, so
         that these are views; where it is a concat, in its place there. Otherwise row-major."""
@@ -449,11 +443,59 @@ class Lowering:
             at = at + self.operand(operand).type.shape[axis] * target.strides[axis]
         return View(target.buffer, at, target.strides)
 
-    def rows_of(self, table: Value) -> View:
-        """The table as rows: everything but the first axis contiguous."""
-        view = self.view(table)
-        inner = table.type.shape[1:]
-        return view if is_dense(View(view.buffer, 0, view.strides[1:]), inner) else self.copied(table)
+    def viewed(self, value: Value, shape: Shape) -> View:
+        """`value` as an array of `shape` (of as many elements) whose last axis has stride 1; a copy where need be."""
+        view = self.view(value)
+        strides = _dense_rows(value.type.shape, view.strides, shape)
+        if strides is None:
+            view, strides = self.copied(value), contiguous(shape)
+        return View(view.buffer, view.offset, strides)
+
+    def fresh_as(self, value: Value, shape: Shape) -> View:
+        """Memory for a node's result, seen as an array of `shape` whose last axis has stride 1."""
+        target = self.placed(value)
+        strides = _dense_rows(value.type.shape, target.strides, shape)
+        if strides is None:
+            target, strides = self.dense(value), contiguous(shape)
+        self.views[value] = target
+        return View(target.buffer, target.offset, strides)
+
+    def zeroed_as(self, value: Value, shape: Shape) -> View:
+        """The same, filled with zeros."""
+        view = self.fresh_as(value, shape)
+        self.fill(self.views[value], value.type.shape, value.type.dtype)
+        return view
+
+    def taken_over(self, node: Node, old: Value) -> View:
+        """Dense memory for a node's result that holds `old` already: that of `old` itself where nobody else needs it (a
+        stored array whose update this is, a temporary), else a copy."""
+        out = node.output
+        name = self.update_of.get(out)
+        own = name is not None and self.graph.input(name) is old and sum(o is old for o in node.inputs) == 1
+        if name is not None and own and self.in_place(old, out, Group([node], out.type.shape, None, node in self.late)):
+            self.views[out] = self.store.pop(name)
+            return self.views[out]
+        source = self.producer.get(old)
+        single = self.uses[old] == [node] and old not in self.outputs and old not in self.update_of
+        if single and source is not None and OPS[source.op].kind not in ("view", "constant"):
+            view = self.view(old)
+            whole = self.buffers[view.buffer].segment == "arena" and identical(
+                self.buffers[view.buffer].size, old.type.size
+            )
+            if whole and all(map(identical, view.strides, contiguous(old.type.shape))):
+                self.views[out] = view
+                return view
+        self.views[out] = self.dense(out)
+        if source is not None and source.op == "full":
+            self.fill(self.views[out], out.type.shape, out.type.dtype, source.attrs["value"])
+        else:
+            self.copy(self.view(old), self.views[out], out.type.shape, out.type.dtype)
+        return self.views[out]
+
+    def origin(self, value: Value) -> tuple[str, str]:
+        """(the name that the user knows `value` by, or "", and what made it)."""
+        node = self.producer.get(value)
+        return (value.name, f"input {value.name}") if node is None else ("", f"the result of {node.op}")
 
     def index_view(self, indices: Value) -> View:
         """Indices as dense i64."""
@@ -527,3 +569,9 @@ class _Body(Lowering):
         product_here = self.producer[value].op == "matmul"  # any other kernel takes any strides
         fits = not product_here or any(identical(s, 1) for s in place.strides[-2:])
         return place if fits else super().dense(value)
+
+
+def _dense_rows(old: Shape, strides: Sequence[DimLike], new: Shape) -> tuple[DimLike, ...] | None:
+    """Strides of `new` over the memory of `old` if the last one is 1, else None."""
+    found = reshape_strides(old, strides, new)
+    return found if found is not None and (identical(found[-1], 1) or is_one(new[-1])) else None

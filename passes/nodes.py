@@ -1,15 +1,16 @@
-"""The instructions of nodes that no group takes: products, rows by index, and copies into parts of an array."""
+"""The instructions of nodes that no group takes: products, and copies into parts of an array. Those that read or write
+by index stand in indexing.py, those that work along an axis as a whole in arranging.py."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..ir.dims import product
 from ..ir.graph import Node
-from ..ir.tape import NUMBER, Instr, Operand, View
 from ..ir.types import broadcast
+from .arranging import ARRANGING
 from .gemm import gemm_instr
+from .indexing import INDEXING
 from .layout import is_dense
 from .lower_loop import scan
 
@@ -42,63 +43,12 @@ def matmul(to: Lowering, node: Node) -> None:
     to.steps.append(found)
 
 
-def take(to: Lowering, node: Node) -> None:
-    table, indices = (to.operand(o) for o in node.inputs)
-    out = to.fresh_rows(node)
-    width = product(table.type.shape[1:])
-    source = to.rows_of(table)
-    where = to.index_view(indices)
-    axes = (product(indices.type.shape), width, table.type.shape[0])
-    operands = (
-        Operand(View(source.buffer, source.offset, (0, 1, source.strides[0])), "r"),
-        Operand(View(where.buffer, where.offset, (1, 0, 0)), "r"),
-        Operand(View(out.buffer, out.offset, (width, 1, 0)), "w"),
-        Operand(View(to.error_word().buffer, 0, (0, 0, 0)), "rw"),
-    )
-    to.steps.append(Instr(f"gather_{table.type.dtype}", axes, operands, (0, 1), (NUMBER,), node.location, "take"))
-
-
-def scatter_add(to: Lowering, node: Node) -> None:
-    indices, x = (to.operand(o) for o in node.inputs)
-    out = to.fresh_rows(node)
-    shape = node.output.type.shape
-    dtype = x.type.dtype
-    to.fill(out, shape, dtype)
-    width = product(shape[1:])
-    view = to.view(x)
-    if not is_dense(view, x.type.shape):
-        view = to.copied(x)
-    where = to.index_view(indices)
-    axes = (product(indices.type.shape), width, shape[0])
-    operands = (
-        Operand(View(view.buffer, view.offset, (width, 1, 0)), "r"),
-        Operand(View(where.buffer, where.offset, (1, 0, 0)), "r"),
-        Operand(View(out.buffer, out.offset, (0, 1, width)), "rw"),
-        Operand(View(to.error_word().buffer, 0, (0, 0, 0)), "rw"),
-    )
-    to.steps.append(Instr(f"scatter_add_{dtype}", axes, operands, (1,), (NUMBER,), node.location, "scatter_add"))
-
-
-def bounded(to: Lowering, node: Node) -> None:
-    indices = to.operand(node.inputs[0])
-    out = to.fresh_rows(node)
-    where = to.index_view(indices)
-    axes = (product(indices.type.shape),)
-    operands = (
-        Operand(View(where.buffer, where.offset, (1,)), "r"),
-        Operand(View(out.buffer, out.offset, (1,)), "w"),
-        Operand(View(to.error_word().buffer, 0, (0,)), "rw"),
-    )
-    params = (NUMBER, node.attrs["size"])
-    to.steps.append(Instr("bounded_i64", axes, operands, (0,), params, node.location, "bounded"))
-
-
 def unslice(to: Lowering, node: Node) -> None:
     x = to.operand(node.inputs[0])
     shape = node.output.type.shape
     target = to.dense(node.output)
     to.views[node.output] = target
-    to.fill(target, shape, x.type.dtype)
+    to.fill(target, shape, x.type.dtype, node.attrs.get("value", 0))
     to.copy_into(x, target, node.attrs["start"], node.attrs["step"])
 
 
@@ -112,10 +62,9 @@ def concat(to: Lowering, node: Node) -> None:
 
 NODES: dict[str, Callable[[Lowering, Node], None]] = {
     "matmul": matmul,
-    "take": take,
-    "scatter_add": scatter_add,
-    "bounded": bounded,
     "unslice": unslice,
     "concat": concat,
     "scan": scan,
+    **INDEXING,
+    **ARRANGING,
 }

@@ -30,7 +30,7 @@ CHEAP = 6  # operations that cost less to repeat than a store and a load of the 
 COST: dict[str, int] = dict.fromkeys(
     ("exp", "log", "tanh", "erf", "pow", "sin", "cos", "sigmoid", "silu", "softplus"), 10
 )
-COST |= {"uniform": 40, "div": 3, "sqrt": 3, "rsqrt": 4}
+COST |= {"uniform": 40, "random_bits": 40, "erfinv": 20, "div": 3, "sqrt": 3, "rsqrt": 4}
 IDENTITY: dict[str, float] = {"sum": 0, "prod": 1, "max": -math.inf, "min": math.inf}
 
 Loop = tuple[int, str]  # a loop's phase, and its part: "" (all of the row), "head" or "tail"
@@ -107,7 +107,7 @@ class _Builder:
             axis = node.attrs["axis"] - len(node.attrs["shape"])
             wide = not is_one(node.attrs["shape"][axis])  # else it is 0, also where it is broadcast along that axis
             level = (LOOP if axis in self.inner else ROW) if wide else ONCE
-        elif node.op == "uniform":
+        elif OPS[node.op].random:
             wide = wide_axes(node.output.type.shape)
             level = LOOP if wide & self.inner else ROW
         return level, phase
@@ -213,13 +213,13 @@ class _Builder:
             number = next(i for i, d in enumerate(self.dims) if identical(dim, d))
             return self.emit(section, "dim", (), dtype, {"number": number})
         args = [self.get(o, loop) for o in node.inputs]
-        if node.op == "uniform":
+        if OPS[node.op].random:
             shape = node.attrs["shape"]
             own = aligned(shape, self.rank)
             padded = (0,) * (self.rank - len(shape)) + contiguous(shape)
             strides = tuple(0 if is_one(d) else s for d, s in zip(own, padded, strict=True))
             index = self.emit(section, "index", (), "i64", {"access": self.virtual(strides)})
-            return self.emit(section, "uniform", (*args, index), dtype, {"site": node.attrs["site"]})
+            return self.emit(section, node.op, (*args, index), dtype, {"site": node.attrs["site"]})
         return self.emit(section, node.op, args, dtype, node.attrs)
 
     def reduce(self, node: Node) -> int:

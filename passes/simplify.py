@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..ir.build import Builder, Ref
+from ..ir.build import Builder, Ref, TypeRuleViolation
 from ..ir.dims import Shape, identical, same_shape
 from ..ir.graph import Graph, Literal, Node, Value
 from ..ir.op import OPS
@@ -113,7 +113,10 @@ def _emit(builder: Builder, node: Node, args: list[Any]) -> Any:
         for rule in _BY_OP.get(node.op, ()):
             env: dict[str, Any] = {}
             if _match(rule[0], node.op, args, env):
-                new = _build(rule[1], env)
+                try:
+                    new = _build(rule[1], env)
+                except TypeRuleViolation:  # an integer has powers, but no reciprocal and no root
+                    continue
                 if isinstance(new, Ref) and new.type == node.output.type:
                     return new
     return copy_node(builder, node, args)
@@ -121,7 +124,7 @@ def _emit(builder: Builder, node: Node, args: list[Any]) -> Any:
 
 def _fold_shape_op(node: Node, args: list[Any]) -> Any | None:
     """Shape ops that do nothing, and pairs of them that are one."""
-    if node.op not in ("reshape", "permute", "broadcast_to", "cast", "sum", "slice"):
+    if node.op not in ("reshape", "permute", "broadcast_to", "cast", "sum", "slice", "wrapped"):
         return None
     x, out = args[0], node.output.type
     if not isinstance(x, Ref):
@@ -132,6 +135,9 @@ def _fold_shape_op(node: Node, args: list[Any]) -> Any | None:
         return OPS["full"].like(x, **{**before.attrs, "shape": out.shape})
     if before and before.op == "iota" and node.op == "reshape":
         return _turned_line(x, before, out.shape)
+    if node.op == "wrapped":  # p[arange(n), target]: the first index cannot leave an axis of size n
+        count = before.attrs["shape"][before.attrs["axis"]] if before and before.op == "iota" else None
+        return x if count is not None and identical(count, node.attrs["size"]) and x.type == out else None
     if node.op == "cast":
         return x if x.type.dtype == out.dtype else None
     if node.op == "sum":
@@ -175,6 +181,8 @@ def _join_slices(node: Node, args: list[Any]) -> Any | None:
         if source.op == "add":
             stack += [o.value if isinstance(o, Literal) else arg._builder.wrap(o) for o in source.inputs]
         else:
+            if source.attrs.get("value", 0) != 0:
+                return None
             parts.append((_input(arg), source))
     shape = node.output.type.shape
     inner = [x.shape for x, _ in parts]

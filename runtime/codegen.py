@@ -35,7 +35,8 @@ class Expr:
     def _with(self, operator: str, other: Any, swap: bool = False, dtype: str | None = None) -> Expr:
         right = other if isinstance(other, Expr) else number(other, self.dtype)
         a, b = (right, self) if swap else (self, right)
-        return Expr(f"({a.text} {operator} {b.text})", dtype or self.dtype)
+        text = f"({a.text} {operator} {b.text})"
+        return Expr(_wrapped(text, self.dtype) if dtype is None else text, dtype or self.dtype)
 
     def __add__(self, o: Any) -> Expr:
         return self._with("+", o)
@@ -56,7 +57,7 @@ class Expr:
         return self._with("*", o, swap=True)
 
     def __neg__(self) -> Expr:
-        return Expr(f"(-{self.text})", self.dtype)
+        return Expr(_wrapped(f"(-{self.text})", self.dtype), self.dtype)
 
     def __lt__(self, o: Any) -> Expr:
         return self._with("<", o, dtype="bool")
@@ -69,6 +70,11 @@ class Expr:
 
     def __ge__(self, o: Any) -> Expr:
         return self._with(">=", o, dtype="bool")
+
+
+def _wrapped(text: str, dtype: str) -> str:
+    """Arithmetic of i32, which is done in 64 bits, brought back to 32."""
+    return f"i32{text}" if dtype == "i32" else text
 
 
 def number(value: Any, dtype: str) -> Expr:
@@ -107,6 +113,8 @@ class SourceScalars:
                 return Expr(f"{_BINARY[name]}({a.text}, {b.text})", a.dtype)
 
             return call
+        if name in _BITS:
+            return lambda x, y: self._integers(_BITS[name], x, y)
         raise AttributeError(f"{name} is not a scalar primitive")
 
     def _unary(self, name: str, x: Expr) -> Expr:
@@ -118,7 +126,12 @@ class SourceScalars:
         a, b = self._pair(x, y)
         if a.dtype in ("f32", "f64"):
             return Expr(f"pow({a.text}, {b.text})", a.dtype)
-        raise TypeError("an integer power is not compiled yet; write x.astype('f64') ** y, or x * x")
+        return self._integers("ipow({a}, {b})", a, b)
+
+    def _integers(self, text: str, x: Any, y: Any) -> Expr:
+        """Two integers of one dtype, computed in 64 bits: an i32 wraps around."""
+        a, b = self._pair(x, y)
+        return self.cast(Expr(text.format(a=a.text, b=b.text), "i64"), a.dtype)
 
     def divide(self, x: Any, y: Any) -> Expr:
         a, b = self._pair(x, y)
@@ -190,14 +203,22 @@ class SourceScalars:
         return number(value, dtype)
 
 
+RANDOM = {"uniform": "uniform32", "random_bits": "philox"}
 _UNARY = {
     name: name
     for name in (
-        "exp log sqrt tanh erf sin cos tan asin acos atan sinh cosh asinh acosh atanh expm1 log1p exp2 log2 log10 "
-        "floor ceil trunc"
+        "exp log sqrt tanh erf erfinv sin cos tan asin acos atan sinh cosh asinh acosh atanh expm1 log1p exp2 log2 "
+        "log10 floor ceil trunc"
     ).split()
 } | {"abs": "fabs", "round": "rint"}
-_BINARY = {name: name for name in ("atan2", "hypot", "copysign", "maximum", "minimum")}
+_BINARY = {name: name for name in ("atan2", "hypot", "copysign", "nextafter", "maximum", "minimum")}
+_BITS = {
+    "bitwise_and": "({a} & {b})",
+    "bitwise_or": "({a} | {b})",
+    "bitwise_xor": "({a} ^ {b})",
+    "left_shift": "shl({a}, {b})",
+    "right_shift": "shr({a}, {b})",
+}
 
 
 def row_kernel(program: RowProgram) -> Kernel:
@@ -314,13 +335,14 @@ class _Printer:
             text = f"b{access} + {self.offset(access, axes)}"
         elif s.op == "dim":
             text = f"{CASTS[s.dtype]}(d{attrs['number']})"
-        elif s.op == "uniform":
+        elif s.op in RANDOM:
             seed, step, index = (SourceScalars("i64")._expr(a).text for a in args)
-            text = f"{CASTS[s.dtype]}(uniform32({seed}, {step}, {attrs['site']}, {index}))"
+            text = f"{CASTS[s.dtype]}({RANDOM[s.op]}({seed}, {step}, {attrs['site']}, {index}))"
         elif s.op.startswith("reduce_"):
             kind = s.op.removeprefix("reduce_")
             value = SourceScalars(s.dtype)._expr(args[0]).text
-            self.line(depth, f"v{s.result} = " + COMBINE[kind].format(a=f"v{s.result}", v=value))
+            combined = COMBINE[kind].format(a=f"v{s.result}", v=value)
+            self.line(depth, f"v{s.result} = " + _wrapped(f"({combined})", s.dtype))
             return
         elif s.op == "side":
             at = self.offset(access, axes)

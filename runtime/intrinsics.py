@@ -213,9 +213,10 @@ for _name in "exp exp2 log log2 log10".split():
     _define_float(_name, 1, _polynomial(_name, _llvm(_name)))
 for _name in "expm1 log1p tanh erf".split():
     _define_float(_name, 1, _polynomial(_name, _libm(_name)))
+_define_float("erfinv", 1, lambda b, x: _call(b, f"gt.erfinv.{'f32' if x.type == F32 else 'f64'}", x.type, x))
 for _name in "sin cos tan asin acos atan sinh cosh asinh acosh atanh".split():
     _define_float(_name, 1, _libm(_name))
-for _name in "pow atan2 hypot".split():
+for _name in "pow atan2 hypot nextafter".split():
     _define_float(_name, 2, _libm(_name))
 _define_float("copysign", 2, _llvm("copysign"))
 _define_float("fma", 3, _llvm("fma"))
@@ -223,6 +224,29 @@ _define_float("fma", 3, _llvm("fma"))
 
 def _integer_choice(comparison: str) -> Callable[..., Value]:
     return lambda b, x, y: b.select(b.icmp_signed(comparison, x, y), x, y)
+
+
+def _define_integer(name: str, emit: Callable[..., Value]) -> None:
+    """A function of two int64."""
+
+    def resolve(x: Type, y: Type) -> Resolved | None:
+        return (types.int64, (types.int64, types.int64), emit) if _same(x, y) == types.int64 else None
+
+    primitive(name, 2, resolve)
+
+
+def _shift(operation: str, beyond: Callable[[Builder, Value], Value]) -> Callable[..., Value]:
+    def emit(builder: Builder, x: Value, y: Value) -> Value:
+        inside = builder.icmp_unsigned("<", y, I64(64))
+        shifted = getattr(builder, operation)(x, builder.select(inside, y, I64(0)))
+        return builder.select(inside, shifted, beyond(builder, x))
+
+    return emit
+
+
+_define_integer("ipow", lambda b, x, y: _call(b, "gt.ipow", I64, x, y))
+_define_integer("shl", _shift("shl", lambda b, x: I64(0)))
+_define_integer("shr", _shift("ashr", lambda b, x: b.ashr(x, I64(63))))
 
 
 def _sign(builder: Builder, x: Value) -> Value:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..ir.random import philox_u32
+from ..ir.scalar import BITS, FUNCTIONS, power
 from .kernel import POINTERS, SCALARS, Kernel
 
 
@@ -95,9 +96,9 @@ sqrt, exp, expm1, exp2, log, log1p, log2, log10 = (
 )  # fmt: skip
 sin, cos, tan, asin, acos, atan = np.sin, np.cos, np.tan, np.arcsin, np.arccos, np.arctan
 sinh, cosh, tanh, asinh, acosh, atanh = np.sinh, np.cosh, np.tanh, np.arcsinh, np.arccosh, np.arctanh
-erf = _through_math(math.erf)
-floor, ceil, trunc, rint, copysign, pow, atan2, hypot = (
-    np.floor, np.ceil, np.trunc, np.rint, np.copysign, np.power, np.arctan2, np.hypot
+erf, erfinv = _through_math(math.erf), _through_math(FUNCTIONS["erfinv"])
+floor, ceil, trunc, rint, copysign, nextafter, pow, atan2, hypot = (
+    np.floor, np.ceil, np.trunc, np.rint, np.copysign, np.nextafter, np.power, np.arctan2, np.hypot
 )  # fmt: skip
 
 
@@ -114,6 +115,21 @@ def _keep_int(function: Callable[..., Any]) -> Callable[..., Any]:
 fabs, sign = _keep_int(np.abs), _keep_int(np.sign)
 maximum, minimum = _keep_int(np.maximum), _keep_int(np.minimum)  # NaN wins
 fmax, fmin = np.fmax, np.fmin  # NaN loses
+
+
+def ipow(x: int, y: int) -> int:
+    """x ** y of 64-bit integers, see `ir.scalar.power`"""
+    return int(power(np.int64(x), np.int64(y)))
+
+
+def shl(x: int, y: int) -> int:
+    """the 64 bits of x moved up by y places; 0 for y outside of [0, 64)"""
+    return int(BITS["left_shift"](np.int64(x), np.int64(y)))
+
+
+def shr(x: int, y: int) -> int:
+    """the 64 bits of x moved down by y places, filled up with its sign; only that for y outside of [0, 64)"""
+    return int(BITS["right_shift"](np.int64(x), np.int64(y)))
 
 
 def select(c: Any, a: Any, b: Any) -> Any:
@@ -209,9 +225,9 @@ def environment() -> dict[str, Any]:
 CONSTANTS = {"inf": math.inf, "nan": math.nan}
 NAMES = """
 ld st at words f32 f64 i64 i32 boolean
-fma sqrt exp expm1 exp2 log log1p log2 log10 tanh erf
-sin cos tan asin acos atan sinh cosh asinh acosh atanh pow atan2 hypot
-floor ceil trunc rint fabs sign copysign maximum minimum fmax fmin
+fma sqrt exp expm1 exp2 log log1p log2 log10 tanh erf erfinv
+sin cos tan asin acos atan sinh cosh asinh acosh atanh pow atan2 hypot ipow shl shr
+floor ceil trunc rint fabs sign copysign nextafter maximum minimum fmax fmin
 select isnan isinf isfinite philox uniform32
 atomic_add atomic_load atomic_store atomic_swap pause yield_cpu call gemm_call
 """.split()

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.dims import Dim, bind_shape, evaluate
-from ..ir.tape import ERROR_WORDS, Tape, View
+from ..ir.dims import bind_shape, evaluate
+from ..ir.tape import ERROR_WORDS, Indexed, Tape, View
 from ..ir.types import DTYPES, TensorType
 from . import blas, driver
 from .bind import ALIGN, Addresses, Plan, Tables, build_tables, plan
@@ -202,21 +202,16 @@ class Program:
         )
         if flag == 2:
             raise NotFinite(f"{instr.label.removeprefix('finite ')} is not finite")
-        gather = not instr.kernel.startswith("bounded")
-        indices = instr.operands[1 if gather else 0].view.buffer
-        name = self.tape.buffers[indices].name
-        what = f"index {value} (number {position} of {name})"
-        whole = not isinstance(instr.operands[1 if gather else 0].view.offset, Dim)  # else one round's part of it
-        if whole and indices in bound.inputs and bound.plan.sizes[indices] > position:
-            place = np.unravel_index(position, bound.inputs[indices].shape)
-            what = f"{name}[{', '.join(str(int(p)) for p in place)}] = {value}"
-        limit = instr.axes[2] if gather else instr.params[1]
-        assert not isinstance(limit, float)
-        rows = evaluate(limit, bound.plan.dims)
-        if gather:
-            table = self.tape.buffers[instr.operands[0 if instr.kernel.startswith("gather") else 2].view.buffer].name
-            raise IndexOutOfRange(f"{what} is out of range for {table} with {rows} rows{where}")
-        raise IndexOutOfRange(f"{what} is out of range for {rows} classes{where}")
+        raise IndexOutOfRange(self.index_error(instr.indexed, position, value, bound.plan.dims) + where)
+
+    def index_error(self, indexed: Indexed, position: int, value: int, dims: Mapping[str, int]) -> str:
+        """`ids[1, 3] = 11 is out of range for tok.weight with 11 rows`."""
+        shape = tuple(evaluate(d, dims) for d in indexed.shape)
+        place = ", ".join(str(int(i)) for i in np.unravel_index(position, shape))
+        what = f"{indexed.name}[{place}]" if place else indexed.name
+        if not indexed.name:
+            what = f"element [{place}] of {indexed.origin}" if place else indexed.origin
+        return f"{what} = {value} is out of range for {indexed.of.format(size=evaluate(indexed.size, dims))}"
 
     def largest_buffers(self, count: int = 10) -> list[tuple[str, int]]:
         """(name, bytes) of the largest buffers in the arena, at the sizes of the latest binding."""

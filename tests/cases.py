@@ -108,8 +108,12 @@ class Case:
         return {f"x{i}": a for i, a in enumerate(self.arrays(dtype, seed)) if isinstance(a, np.ndarray)}
 
     def expected(self, dtype: str, seed: int = 0) -> np.ndarray:
-        """What `graph` gives for `values` by the interpreter."""
-        return evaluate_graph(self.graph(dtype), self.values(dtype, seed))["out"]
+        """What `graph` gives for `values` by the interpreter; of several results the first."""
+        return self.results(dtype, seed)[0]
+
+    def results(self, dtype: str, seed: int = 0) -> list[np.ndarray]:
+        """All results that `graph` gives for `values` by the interpreter."""
+        return list(evaluate_graph(self.graph(dtype), self.values(dtype, seed)).values())
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ row("bounded", [case(In((4,), 0, 4), size=5)], INTEGERS, [refused("f32[4]", "ind
 The rows of ir/ops/<family>.py stand in rows_<family>.py.
 """
 
+import rows_cumulative
+import rows_dynamic
 import rows_elementwise
 import rows_index
 import rows_linalg
@@ -14,8 +16,21 @@ import rows_random
 import rows_reduce
 import rows_scan
 import rows_shape
+import rows_sort
 from cases import ROWS
 
-FAMILIES = (rows_elementwise, rows_index, rows_linalg, rows_nn, rows_random, rows_reduce, rows_scan, rows_shape)
+FAMILIES = (
+    rows_cumulative,
+    rows_dynamic,
+    rows_elementwise,
+    rows_index,
+    rows_linalg,
+    rows_nn,
+    rows_random,
+    rows_reduce,
+    rows_scan,
+    rows_shape,
+    rows_sort,
+)
 
 __all__ = ["FAMILIES", "ROWS"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cases import ALL, FLOATS, NUMBERS, elementwise, refused, row
+from cases import ALL, FLOATS, INTEGERS, NUMBERS, elementwise, refused, row
 
 # arithmetic -----------------------------------------------------------------------------------------------------
 WIDE = (-3, 3)
@@ -39,8 +39,7 @@ binary("mul", WIDE, WIDE)
 binary("div", WIDE, (1, 3))
 binary("floor_divide", WIDE, (1, 3))
 binary("remainder", (-3, 4), (1, 3), away=lambda x, y: np.abs(x / y - np.round(x / y)) > 0.05)
-# of integers, NumPy refuses negative exponents
-binary("pow", (0.5, 3), (0, 3), special=lambda x, y: (y >= 0) | (y.dtype.kind == "f"))
+binary("pow", (0.5, 3), (0, 3))
 unary("neg", *WIDE, NUMBERS)
 unary("square", *WIDE, NUMBERS)
 unary("abs", *WIDE, NUMBERS, away=not_zero)
@@ -50,6 +49,7 @@ unary("reciprocal", 0.5, 3)
 # exponentials, powers, logarithms -------------------------------------------------------------------------------
 for name in ("exp", "exp2", "expm1", "tanh", "sigmoid", "erf", "silu", "softplus", "gelu_tanh", "gelu_erf"):
     unary(name, *WIDE)
+unary("erfinv", -0.6, 0.6)
 for name in ("log", "log2", "log10", "sqrt", "rsqrt"):
     unary(name, 0.5, 4)
 unary("log1p", -0.5, 3)
@@ -73,6 +73,15 @@ for name in ("isnan", "isinf", "isfinite"):
 unary("signbit", *WIDE)
 binary("copysign", (0.5, 3), (0.5, 3), FLOATS)
 binary("heaviside", WIDE, WIDE, FLOATS)
+binary("nextafter", WIDE, WIDE, FLOATS)
+
+# bits -----------------------------------------------------------------------------------------------------------
+NO_FLOATS = refused("f32[3]; f32[3]", r"needs integers, got f32\[3\]; write x.astype\('i64'\)")
+for name in ("bitwise_and", "bitwise_or", "bitwise_xor"):
+    row(name, elementwise((-9, 9), (-9, 9)), INTEGERS, [NO_BROADCAST, NO_FLOATS])
+for name in ("bitwise_left_shift", "bitwise_right_shift"):
+    row(name, elementwise((-9, 9), (-2, 40)), INTEGERS, [NO_BROADCAST, NO_FLOATS])
+row("bitwise_invert", elementwise((-9, 9)), INTEGERS, [refused("bool[3]", r"needs integers, got bool\[3\]")])
 
 # choice ---------------------------------------------------------------------------------------------------------
 for name in ("maximum", "minimum"):

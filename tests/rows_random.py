@@ -18,3 +18,9 @@ row(
         refused("i64[]; i64[]", "draws floats, not i64", shape=(2,), site=0, dtype="i64"),
     ],
 )
+row(
+    "random_bits",
+    [case(SEED, SEED, shape=s, site=2) for s in ((3, 4), (), (1, 1), (0, 2))],
+    ["i64"],
+    [refused("i64[2]; i64[]", r"seed and step are integers without axes, got i64\[2\]", shape=(2,), site=0)],
+)

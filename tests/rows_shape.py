@@ -78,9 +78,11 @@ row(
         case(In(()), shape=(), start=(), step=()),
         case(In((1, 1)), shape=(1, 2), start=(0, 1), step=(1, 1)),
         case(In((T, 3)), sizes={"T": 4}, shape=(T + 1, 3), start=(1, 0), step=(1, 1)),
+        case(In((2, 3)), shape=(4, 5), start=(1, 2), step=(1, 1), value=1),
     ],
     ALL,
     [
+        refused("f32[2]", "the value is a number, not 'a'", shape=(3,), start=(0,), step=(1,), value="a"),
         refused("f32[2]", "need one entry for each of the 1 axes", shape=(3, 3), start=(0,), step=(1,)),
         refused("f32[2]", "elements 2 to 3 of axis 0 are not all in its size 3", shape=(3,), start=(2,), step=(1,)),
     ],

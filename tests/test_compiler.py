@@ -254,6 +254,25 @@ def test_nan_names_the_step_and_the_op_and_nothing_moves():
     assert np.isfinite(step(good, good))
 
 
+def test_a_buffer_that_the_loss_reads_does_not_move_either():
+    class Running(gt.Module):
+        def __init__(self):
+            self.w = gt.Parameter(np.ones((3, 3), "f4"))
+            self.seen = gt.buffer(np.zeros(3, "f4"))
+
+        def forward(self, x):
+            self.seen = self.seen * 0.5 + x
+            return np.log(self.seen @ self.w)
+
+    model = Running()
+    step = gt.compile(model, loss=lambda out, y: ((out - y) ** 2).mean(), optimizer=gt.SGD(lr=0.01), threads=1)
+    good = np.ones(3, "f4")
+    step(good, good)
+    with pytest.raises(gt.NotFinite):
+        step(-good, good)
+    np.testing.assert_array_equal(model.seen.array, good)
+
+
 def test_what_cannot_learn_is_refused_with_every_line():
     class Dead(Net):
         def __init__(self):

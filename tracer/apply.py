@@ -13,7 +13,7 @@ import numpy as np
 from ..ir.build import Ref, TypeRuleViolation
 from ..ir.dims import Dim
 from ..ir.op import Op, _resolve
-from ..ir.types import TypeRuleError, type_of
+from ..ir.types import TensorType, TypeRuleError, type_of
 from .escaped import tag_of, tagged
 from .state import current_trace
 
@@ -24,6 +24,9 @@ def value(x: Any) -> Any:
     """`x` as something with a shape: a traced value, or an ndarray (lists and Python floats become
     float32)."""
     x = operand(x)
+    trace = current_trace()
+    if isinstance(x, Dim) and trace is not None:
+        return trace.dim_scalar(x, "i64")
     if isinstance(x, (Ref, np.ndarray)):
         return x
     python_float = isinstance(x, float) and not isinstance(x, np.generic)
@@ -31,13 +34,18 @@ def value(x: Any) -> Any:
 
 
 def operand(x: Any) -> Any:
-    """What an op takes for `x`: Parameters resolved, a Dim as a runtime number, a list as an array; numbers
-    stay."""
+    """What an op takes for `x`: Parameters resolved, a list as an array; numbers stay, and so do Dims in a trace."""
     x = _resolve(x)
     if isinstance(x, Dim):
-        trace = current_trace()
-        return int(x) if trace is None else trace.dim_scalar(x)
+        return int(x) if current_trace() is None else x
     return from_list(x) if isinstance(x, (list, tuple)) else x
+
+
+def type_of_operand(x: Any) -> TensorType:
+    """The type of what `operand` or `value` gave; a Dim is a number."""
+    if isinstance(x, Dim):
+        return TensorType("i64", weak=True)
+    return x.type if isinstance(x, Ref) else type_of(x)
 
 
 def from_list(items: Any) -> Any:
@@ -63,12 +71,12 @@ def _flat(items: Any) -> Iterator[Any]:
 
 
 def run(op: Op, *args: Any, **attrs: Any) -> Any:
-    """Records `op` in the running trace if an operand is traced or an attribute is symbolic; else runs it
-    eagerly."""
+    """Records `op` in the running trace if an operand is traced, or a size that is symbolic is part of it; else runs
+    it eagerly."""
     args = tuple(operand(a) for a in args)
     if not any(isinstance(a, Ref) for a in args):
         trace = current_trace()
-        if trace is not None and any(_symbolic(a) for a in attrs.values()):
+        if trace is not None and any(_symbolic(a) for a in (*args, *attrs.values())):
             return trace.builder.emit(op, args, attrs)
     try:
         result = op(*args, **attrs)

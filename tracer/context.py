@@ -51,7 +51,7 @@ class TraceBuilder(Builder):
             return inner.builder.emit(op, args, attrs, regions)
         before, self._entering = self._entering, []
         try:
-            operands = [self.operand(a) for a in args]
+            operands = self.operands(args)
             entering = self._entering
         finally:
             self._entering = before
@@ -210,14 +210,14 @@ class Trace:
 
         return self.input(name, TensorType("i64"), "scalar", np.int64(rng.initial_seed() if name == "seed" else 0))
 
-    def draw(self, op: Op, shape: Shape, dtype: str) -> Tensor:
+    def draw(self, op: Op, shape: Shape, attrs: Attrs) -> Tensor:
         """Random numbers of this program: a site of their own at the present seed and step."""
         seed, step, site = self.scalar("seed"), self.scalar("step"), self.builder.new_site()
         with running(self):
-            return self.builder.emit(op, (seed, step), {"shape": shape, "site": site, "dtype": dtype})
+            return self.builder.emit(op, (seed, step), {"shape": shape, "site": site, **attrs})
 
-    def dim_scalar(self, dim: Dim) -> Tensor:
-        return self.builder.wrap(self.builder.dim_scalar(dim))
+    def dim_scalar(self, dim: Dim, dtype: str = "f32") -> Tensor:
+        return self.builder.wrap(self.builder.dim_scalar(dim, dtype))
 
     def value_of(self, stored: Parameter | Buffer) -> Tensor:
         """What a Parameter or Buffer is at this point of the program. One that no module registered is

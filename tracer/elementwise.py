@@ -9,7 +9,8 @@ from typing import Any
 
 from ..ir import ops as _ops  # noqa: F401  fills the registry
 from ..ir.op import OPS
-from .apply import run
+from ..ir.types import TypeRuleError, promote
+from .apply import operand, public, run, type_of_operand, value
 
 
 def _elementwise(name: str) -> Callable[..., Any]:
@@ -33,7 +34,18 @@ div = _elementwise("div")
 floor_divide = _elementwise("floor_divide")
 remainder = _elementwise("remainder")
 neg = _elementwise("neg")
-pow = _elementwise("pow")
+
+
+@public
+def pow(x: Any, y: Any) -> Any:
+    """x ** y; elementwise. Operands are promoted and broadcast. An integer array has no negative powers: TypeError
+    for a negative number, and 0 (but for those of 1 and -1) where the exponent is an array."""
+    x, y = operand(x), operand(y)
+    if isinstance(y, int) and y < 0 and promote([type_of_operand(x)]) in ("i32", "i64"):
+        raise TypeRuleError(f"an integer to the power {y} is no integer; write x.astype('f32') ** {y}")
+    return run(OPS["pow"], x, y)
+
+
 square = _elementwise("square")
 reciprocal = _elementwise("reciprocal")
 abs = _elementwise("abs")
@@ -73,16 +85,27 @@ relu = _elementwise("relu")
 sigmoid = _elementwise("sigmoid")
 softplus = _elementwise("softplus")
 erf = _elementwise("erf")
+erfinv = _elementwise("erfinv")
 
 # rounding, choice
 floor = _elementwise("floor")
 ceil = _elementwise("ceil")
 trunc = _elementwise("trunc")
-round = _elementwise("round")
+
+
+@public
+def round(x: Any, decimals: int = 0) -> Any:
+    """x rounded to that many decimals; of two equally near, the one with an even last digit. The gradient is 0."""
+    if decimals == 0:
+        return run(OPS["round"], x)
+    return run(OPS["round"], x * 10.0**decimals) / 10.0**decimals
+
+
 maximum = _elementwise("maximum")
 minimum = _elementwise("minimum")
 heaviside = _elementwise("heaviside")
 copysign = _elementwise("copysign")
+nextafter = _elementwise("nextafter")
 stop_gradient = _elementwise("stop_gradient")
 
 # comparison, logic
@@ -101,16 +124,49 @@ logical_or = _elementwise("logical_or")
 logical_xor = _elementwise("logical_xor")
 logical_not = _elementwise("logical_not")
 
+
+# bits
+def _bits(name: str) -> Callable[..., Any]:
+    def function(x: Any, y: Any) -> Any:
+        x, y = operand(x), operand(y)
+        whole = promote([type_of_operand(x), type_of_operand(y)]) != "bool"
+        return run(OPS[f"bitwise_{name}" if whole else f"logical_{name}"], x, y)
+
+    function.__name__ = function.__qualname__ = f"bitwise_{name}"
+    function.__doc__ = f"{OPS[f'bitwise_{name}'].formula}; elementwise. Of bools: logical_{name}."
+    return public(function)
+
+
+bitwise_and = _bits("and")
+bitwise_or = _bits("or")
+bitwise_xor = _bits("xor")
+bitwise_left_shift = _elementwise("bitwise_left_shift")
+bitwise_right_shift = _elementwise("bitwise_right_shift")
+
+
+@public
+def bitwise_invert(x: Any) -> Any:
+    """-1 - x, all bits of an integer turned; elementwise. Of bools: logical_not."""
+    x = operand(x)
+    return run(OPS["logical_not" if type_of_operand(x).dtype == "bool" else "bitwise_invert"], x)
+
+
+def positive(x: Any) -> Any:
+    """x itself"""
+    return value(x)
+
+
 # the Array API standard's names
 subtract, multiply, divide, negative = sub, mul, div, neg
 absolute, power, true_divide, arctan2 = abs, pow, div, atan2
 
 __all__ = [
-    "abs", "absolute", "acos", "acosh", "add", "arctan2", "asin", "asinh", "atan", "atan2", "atanh", "ceil",
-    "copysign", "cos", "cosh", "div", "divide", "equal", "erf", "exp", "exp2", "expm1", "floor", "floor_divide",
-    "greater", "greater_equal", "heaviside", "hypot", "isfinite", "isinf", "isnan", "lerp", "less", "less_equal",
-    "log", "log10", "log1p", "log2", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor",
-    "maximum", "minimum", "mul", "multiply", "neg", "negative", "not_equal", "pow", "power", "reciprocal", "relu",
-    "remainder", "round", "rsqrt", "sigmoid", "sign", "signbit", "sin", "sinh", "softplus", "sqrt", "square",
+    "abs", "absolute", "acos", "acosh", "add", "arctan2", "asin", "asinh", "atan", "atan2", "atanh", "bitwise_and",
+    "bitwise_invert", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor", "ceil", "copysign",
+    "cos", "cosh", "div", "divide", "equal", "erf", "erfinv", "exp", "exp2", "expm1", "floor", "floor_divide",
+    "greater", "greater_equal", "heaviside", "hypot", "isfinite", "isinf", "isnan", "lerp", "less", "less_equal", "log",
+    "log10", "log1p", "log2", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
+    "minimum", "mul", "multiply", "neg", "negative", "nextafter", "not_equal", "positive", "pow", "power", "reciprocal",
+    "relu", "remainder", "round", "rsqrt", "sigmoid", "sign", "signbit", "sin", "sinh", "softplus", "sqrt", "square",
     "stop_gradient", "sub", "subtract", "tan", "tanh", "true_divide", "trunc",
 ]  # fmt: skip

@@ -9,20 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.build import Ref
 from ..ir.dims import Dim, divide, product
 from ..ir.op import OPS
 from ..ir.types import (
     DTYPES,
-    TensorType,
     TypeRuleError,
     dtype_name,
     normalize_axes,
     normalize_axis,
     promote,
-    type_of,
 )
 from .apply import public, run, value
+from .apply import type_of_operand as _type
 from .elementwise import sqrt
 
 Axis = int | Sequence[int] | None
@@ -79,7 +77,7 @@ def sum(x: Any, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, 
 @public
 def mean(x: Any, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False) -> Any:
     """Arithmetic mean over `axis`; of integers and bools in float32."""
-    return _reduce("mean", _as_float(x), axis, keepdims, dim, keepdim)
+    return _reduce("mean", as_float(x), axis, keepdims, dim, keepdim)
 
 
 @public
@@ -123,7 +121,7 @@ def var(
     keepdim: bool = False,
 ) -> Any:
     """Variance over `axis`: sum((x - mean)**2) / (n - ddof). NumPy's default, ddof=0, is not PyTorch's."""
-    x = _as_float(x)
+    x = as_float(x)
     axes, keepdims = _axes(x, axis, dim), keepdims or keepdim
     d = x - mean(x, axes, keepdims=True)
     if ddof == 0:
@@ -313,13 +311,13 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0, *, dim: int | No
     axis = normalize_axis(axis if dim is None else dim, x.ndim)
     size = x.shape[axis]
     if isinstance(sections, int):
-        part = divide(size, sections)
-        if part is None:
+        length = divide(size, sections)
+        if length is None:
             raise TypeRuleError(f"axis {axis} of size {size} does not split into {sections} equal parts")
-        cuts = [part * i for i in range(sections + 1)]
+        cuts = [length * i for i in range(sections + 1)]
     else:
         cuts = [0, *sections, size]
-    return [_part(x, axis, a, b) for a, b in pairwise(cuts)]
+    return [part(x, axis, a, b) for a, b in pairwise(cuts)]
 
 
 def chunk(x: Any, chunks: int, axis: int = 0, *, dim: int | None = None) -> list[Any]:
@@ -327,55 +325,12 @@ def chunk(x: Any, chunks: int, axis: int = 0, *, dim: int | None = None) -> list
     return split(x, chunks, axis, dim=dim)
 
 
-def _part(x: Any, axis: int, start: Any, stop: Any) -> Any:
+def part(x: Any, axis: int, start: Any, stop: Any) -> Any:
+    """x from start to stop along an axis."""
+    axis = normalize_axis(axis, x.ndim)
     begin = tuple(start if i == axis else 0 for i in range(x.ndim))
     size = tuple(stop - start if i == axis else d for i, d in enumerate(x.shape))
     return run(OPS["slice"], x, start=begin, size=size, step=(1,) * x.ndim)
-
-
-@public
-def flip(x: Any, axis: Axis = None) -> Any:
-    """x with the order of its elements along `axis` reversed."""
-    x = value(x)
-    axes = normalize_axes(axis, x.ndim)
-    start = tuple(d - 1 if i in axes else 0 for i, d in enumerate(x.shape))
-    step = tuple(-1 if i in axes else 1 for i in range(x.ndim))
-    return run(OPS["slice"], x, start=start, size=tuple(x.shape), step=step)
-
-
-@public
-def roll(x: Any, shift: int, axis: int) -> Any:
-    """x with its elements moved on by `shift` places along `axis`; those that leave at the end come in at the start."""
-    x = value(x)
-    axis = normalize_axis(axis, x.ndim)
-    size = x.shape[axis]
-    cut = size - shift if 0 < shift < size else -shift % size
-    return concatenate([_part(x, axis, cut, size), _part(x, axis, 0, cut)], axis)
-
-
-@public
-def pad(x: Any, pad_width: Any) -> Any:
-    """x with zeros around it: `pad_width` is (before, after) for each axis, one such pair, or one number, for all."""
-    x = value(x)
-    pairs = [pad_width] * x.ndim if isinstance(pad_width, int) or isinstance(pad_width[0], int) else list(pad_width)
-    sizes = [(p, p) if isinstance(p, int) else tuple(p) for p in pairs]
-    if len(sizes) != x.ndim:
-        raise TypeRuleError(f"needs (before, after) for each of the {x.ndim} axes, got {pad_width}")
-    shape = tuple(before + d + after for (before, after), d in zip(sizes, x.shape, strict=True))
-    return run(OPS["unslice"], x, shape=shape, start=tuple(before for before, _ in sizes), step=(1,) * x.ndim)
-
-
-@public
-def take(x: Any, indices: Any, axis: int = 0) -> Any:
-    """Rows of x at integer indices: out[..., i.., ...] = x[..., indices[i..], ...]; negative ones count from
-    the end."""
-    x, indices = value(x), value(indices)
-    axis = normalize_axis(axis, x.ndim)
-    if axis == 0:
-        return run(OPS["take"], x, indices)
-    rows = run(OPS["take"], moveaxis(x, axis, 0), indices)  # (*indices, *before, *after)
-    n = indices.ndim
-    return transpose(rows, (*range(n, n + axis), *range(n), *range(n + axis, rows.ndim)))
 
 
 def dtype_of(x: Any) -> str:
@@ -383,15 +338,11 @@ def dtype_of(x: Any) -> str:
     return _type(x).dtype
 
 
-def _type(x: Any) -> TensorType:
-    return x.type if isinstance(x, Ref) else type_of(x)
-
-
 def numpy_dtype(x: Any) -> np.dtype:
     return DTYPES[dtype_of(x)]
 
 
-def _as_float(x: Any) -> Any:
+def as_float(x: Any) -> Any:
     x = value(x)
     return x if _type(x).is_float else astype(x, "f32")
 
@@ -403,7 +354,7 @@ def _as_bool(x: Any) -> Any:
 
 __all__ = [
     "all", "any", "argmax", "argmin", "astype", "broadcast_to", "chunk", "clip", "concat", "concatenate",
-    "expand_dims", "flatten", "flip", "logsumexp", "matmul", "max", "mean", "min", "moveaxis", "pad", "permute",
-    "prod", "ravel", "reshape", "roll", "split", "squeeze", "stack", "std", "sum", "swapaxes", "take", "transpose",
+    "expand_dims", "flatten", "logsumexp", "matmul", "max", "mean", "min", "moveaxis", "permute",
+    "prod", "ravel", "reshape", "split", "squeeze", "stack", "std", "sum", "swapaxes", "transpose",
     "var", "where",
 ]  # fmt: skip

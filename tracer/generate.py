@@ -11,8 +11,8 @@ import numpy as np
 from ..ir.build import Ref
 from ..ir.dims import Dim
 from ..ir.op import OPS
-from ..ir.types import DTYPES, TypeRuleError, dtype_name, type_of
-from .apply import public, run, value
+from ..ir.types import DTYPES, TensorType, TypeRuleError, dtype_name, promote, type_of
+from .apply import operand, public, run, type_of_operand, value
 from .functional import _shape, astype, dtype_of, where
 from .module import Parameter
 from .state import current_trace
@@ -75,6 +75,23 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> An
     out = run(OPS["iota"], shape=(count,), axis=0, dtype=name)
     out = out if step == 1 else out * step
     return out if isinstance(start, int) and start == 0 else astype(out + start, name)
+
+
+@public
+def linspace(start: Any, stop: Any, num: Any = 50, endpoint: bool = True, dtype: Any = None) -> Any:
+    """`num` numbers from start to stop at equal distances, stop among them or (`endpoint=False`) the next. start and
+    stop are numbers or arrays, whose axes come after the first. float32, or the dtype of the arrays."""
+    steps = num - 1 if endpoint else num
+    start, stop = operand(start), operand(stop)
+    kinds = [type_of_operand(v) for v in (start, stop)]
+    name = promote([*kinds, TensorType("f32", weak=True)])
+    if not any(isinstance(a, (Ref, Dim)) for a in (start, stop, num)):
+        line = np.linspace(start, stop, num, endpoint)
+        return line.astype(DTYPES[name if dtype is None else dtype_name(dtype)])
+    t = run(OPS["iota"], shape=(num, *(1,) * max(k.ndim for k in kinds)), axis=0, dtype=name)
+    t = t / (run(OPS["maximum"], steps, 1) if isinstance(steps, Dim) else max(steps, 1))
+    out = start * (1.0 - t) + stop * t  # exact at both ends
+    return out if dtype is None else astype(out, dtype)
 
 
 @public
@@ -145,6 +162,6 @@ def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Any:
 
 
 __all__ = [
-    "arange", "eye", "full", "full_like", "one_hot", "ones", "ones_like", "tensor", "tril", "triu", "zeros",
+    "arange", "eye", "full", "full_like", "linspace", "one_hot", "ones", "ones_like", "tensor", "tril", "triu", "zeros",
     "zeros_like",
 ]  # fmt: skip

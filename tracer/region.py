@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 from ..ir.build import Ref
 from ..ir.dims import Shape
-from ..ir.graph import Value
+from ..ir.graph import Attrs, Value
 from ..ir.op import Op
 from ..ir.types import TensorType
 from .context import Trace
@@ -35,9 +35,9 @@ class RegionTrace(Trace):
     def scalar(self, name: str) -> Tensor:
         return self.enclosed(self.outer.scalar(name))
 
-    def draw(self, op: Op, shape: Shape, dtype: str) -> Tensor:
+    def draw(self, op: Op, shape: Shape, attrs: Attrs) -> Tensor:
         """Drawn in the program around the region, whose sites are numbered there."""
-        return self.enclosed(self.outer.draw(op, shape, dtype))
+        return self.enclosed(self.outer.draw(op, shape, attrs))
 
     def update(self, buffer: Buffer, value: Any) -> NoReturn:
         raise TraceError(
@@ -58,11 +58,11 @@ class BodyTrace(RegionTrace):
         self.rounds = rounds
         self.drawn: dict[str, Tensor] = {}
 
-    def draw(self, op: Op, shape: Shape, dtype: str) -> Tensor:
-        stacked = self.outer.draw(op, (self.rounds, *shape), dtype)
+    def draw(self, op: Op, shape: Shape, attrs: Attrs) -> Tensor:
+        stacked = self.outer.draw(op, (self.rounds, *shape), attrs)
         name = f"random.{len(self.drawn)}"
         self.drawn[name] = stacked
-        return self.input(name, TensorType(dtype, shape), "input", None)
+        return self.input(name, TensorType(stacked.type.dtype, shape), "input", None)
 
     def concrete(self, tensor: Ref, kind: str) -> Any:
         if tensor._builder is not self.builder:

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..ir.dims import Shape
+from ..ir.graph import Attrs
 from ..ir.op import OPS, Op
+from ..ir.types import dtype_name
 from .apply import public, run
 from .functional import _shape
 from .state import current_trace
@@ -64,24 +66,23 @@ def next_step() -> None:
     _eager.site = 0
 
 
-@public
-def uniform(*shape: Any, dtype: str = "f32") -> Any:
-    """Uniform numbers in [0, 1) of a shape; sizes may be Dims."""
+def draw(name: str, shape: tuple, **attrs: Any) -> Any:
+    """The random op of that name for a shape of ints and Dims, at a site of its own."""
     sizes, trace = _shape(shape), current_trace()
     if trace is not None:
-        return trace.draw(OPS["uniform"], sizes, dtype)
-    return _draw(OPS["uniform"], sizes, dtype, len(_eager.loops))
+        return trace.draw(OPS[name], sizes, attrs)
+    return _draw(OPS[name], sizes, attrs, len(_eager.loops))
 
 
-def _draw(op: Op, shape: Shape, dtype: str, depth: int) -> Any:
+def _draw(op: Op, shape: Shape, attrs: Attrs, depth: int) -> Any:
     """An eager draw within `depth` loops. As in a traced program, a loop draws for all its rounds at once."""
     if depth == 0:
         site, _eager.site = _eager.site, _eager.site + 1
-        return run(op, _eager.seed, _eager.step, shape=shape, site=site, dtype=dtype)
+        return run(op, _eager.seed, _eager.step, shape=shape, site=site, **attrs)
     loop = _eager.loops[depth - 1]
-    key = (op, shape, dtype, loop.count)
+    key = (op, shape, tuple(attrs.items()), loop.count)
     if key not in loop.drawn:
-        loop.drawn[key] = _draw(op, (loop.rounds, *shape), dtype, depth - 1)
+        loop.drawn[key] = _draw(op, (loop.rounds, *shape), attrs, depth - 1)
     loop.count += 1
     return loop.drawn[key][loop.round]
 
@@ -95,6 +96,13 @@ def rounds(count: int) -> Iterator[Callable[[int], None]]:
         yield loop.begin
     finally:
         _eager.loops.remove(loop)
+
+
+@public
+def uniform(*shape: Any, low: Any = 0.0, high: Any = 1.0, dtype: Any = "f32") -> Any:
+    """Uniform numbers in [low, high) of a shape; sizes may be Dims, the bounds traced. 24 random bits, also in f64."""
+    u = draw("uniform", shape, dtype=dtype_name(dtype))
+    return u if isinstance(low, float) and (low, high) == (0.0, 1.0) else u * (high - low) + low
 
 
 @public

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
-from ..ir.build import Ref
 from ..ir.dims import Dim
 from ..ir.graph import Value
 from ..ir.op import OPS
@@ -17,13 +16,15 @@ from . import elementwise as e
 from . import functional as f
 from . import numpy_protocol
 from .indexing import index
+from .methods import Methods
 from .state import TraceError
+from .update import At
 
 if TYPE_CHECKING:
     from .trace import Trace
 
 
-class Tensor(Ref):
+class Tensor(Methods):
     """A value of the program being traced. `shape` holds ints and Dims, `dtype` is NumPy's."""
 
     __slots__ = ()
@@ -44,6 +45,9 @@ class Tensor(Ref):
     @property
     def requires_grad(self) -> bool:
         return self.type.is_float
+
+    def __pow__(self, other: Any) -> Any:
+        return e.pow(self, other) if isinstance(other, int) else super().__pow__(other)
 
     # shapes ---------------------------------------------------------------------------------------------------------
     def reshape(self, *shape: Any) -> Any:
@@ -116,12 +120,17 @@ class Tensor(Ref):
     def __getitem__(self, key: Any) -> Any:
         return index(self, key)
 
+    @property
+    def at(self) -> At:
+        """`x.at[key].set(v)`, `.add(v)`: x with that part replaced, as a new value (JAX's spelling)."""
+        return At(self)
+
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
         self.trace.record("setitem", self)
         raise TraceError(
             self.trace.at_line(
                 f"a traced value cannot be assigned in place: {self.type}",
-                "x = gt.where(mask, new, x), or gt.concat([...]) of the parts",
+                "x = x.at[i].set(new) or x.at[i].add(new), or x = gt.where(mask, new, x)",
             )
         )
 

@@ -1,5 +1,8 @@
 """The op records, by family. Importing this package fills the registry `ir.op.OPS`."""
 
-from . import elementwise, functions, index, linalg, nn, random, reduce, scan, shape
+from . import cumulative, dynamic, elementwise, functions, index, linalg, nn, random, reduce, scan, shape, sort
 
-__all__ = ["elementwise", "functions", "index", "linalg", "nn", "random", "reduce", "scan", "shape"]
+__all__ = [
+    "cumulative", "dynamic", "elementwise", "functions", "index", "linalg", "nn", "random", "reduce", "scan", "shape",
+    "sort",
+]  # fmt: skip

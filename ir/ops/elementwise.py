@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from ..op import no_gradient, op, zero_gradient
+from ..scalar import power
 from ..types import DTYPES, TensorType, TypeRuleError, broadcast, promote
 from .rules import compare, elementwise, known_dtype, need_bool, need_float, need_number
 
@@ -89,10 +90,10 @@ class neg:
 
 @op
 class pow_:
-    """x ** y"""
+    """x ** y; an integer to a negative power is 0, but for those of 1 and -1"""
     promote = True
     infer = need_number
-    def ref(x, y): return np.power(x, y)
+    def ref(x, y): return power(x, y)
     def vjp(g, out, x, y):
         # d/dx = y x^(y-1), which is 0 for 0^0; d/dy = x^y log x, taken as 0 where x <= 0. A number has no derivative, and
         # its logarithm must not become a float32 constant of a float64 program.

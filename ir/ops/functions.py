@@ -1,15 +1,18 @@
-"""Elementwise functions of one or two numbers: rounding, powers and logarithms, trigonometric, hyperbolic, questions."""
+"""Elementwise functions of one or two numbers: rounding, powers and logarithms, trigonometric, hyperbolic, questions,
+bits."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..op import op, zero_gradient
-from .elementwise import rsqrt, sigmoid, sign
-from .rules import float_to_bool, need_float, need_number
+from ..op import no_gradient, op, zero_gradient
+from ..scalar import BITS, FUNCTIONS
+from .elementwise import exp, rsqrt, sigmoid, sign
+from .rules import float_to_bool, need_float, need_integer, need_number
 
 _STEPS = zero_gradient("rounding is constant but for its jumps")
 _QUESTION = zero_gradient("a bool is piecewise constant")
+_BITS = no_gradient("the bits of an integer have no derivative")
 LOG_2, LOG_10 = 0.6931471805599453, 2.302585092994046
 
 
@@ -125,6 +128,15 @@ class hypot:
     def ref(x, y): return np.hypot(x, y)
     def vjp(g, out, x, y): return g * x / out, g * y / out
     def scalar(s, x, y): return s.hypot(x, y)
+
+
+@op
+class erfinv:
+    """the y with erf(y) = x; infinite at 1 and -1, NaN beyond"""
+    infer = need_float
+    def ref(x): return FUNCTIONS["erfinv"](x)
+    def vjp(g, out, x): return (g * 0.8862269254527580 * exp(out * out),)
+    def scalar(s, x): return s.erfinv(x)
 
 
 # trigonometric --------------------------------------------------------------------------------------------------
@@ -273,6 +285,16 @@ class copysign:
 
 
 @op
+class nextafter:
+    """the float next to x on the way to y, x itself where they are equal"""
+    promote = True
+    infer = need_float
+    def ref(x, y): return np.nextafter(x, y)
+    def vjp(g, out, x, y): return g, None  # x moved by one spacing
+    def scalar(s, x, y): return s.nextafter(x, y)
+
+
+@op
 class signbit:
     """whether x is negative, -0 and NaN with a sign included"""
     def infer(x): return float_to_bool(need_float(x))
@@ -306,3 +328,63 @@ class isfinite:
     def ref(x): return np.isfinite(x)
     vjp = _QUESTION
     def scalar(s, x): return s.isfinite(x)
+
+
+# bits -----------------------------------------------------------------------------------------------------------
+@op
+class bitwise_and:
+    """the bits that both integers have"""
+    promote = True
+    infer = need_integer
+    def ref(x, y): return np.bitwise_and(x, y)
+    vjp = _BITS
+    def scalar(s, x, y): return s.bitwise_and(x, y)
+
+
+@op
+class bitwise_or:
+    """the bits that either integer has"""
+    promote = True
+    infer = need_integer
+    def ref(x, y): return np.bitwise_or(x, y)
+    vjp = _BITS
+    def scalar(s, x, y): return s.bitwise_or(x, y)
+
+
+@op
+class bitwise_xor:
+    """the bits that exactly one of the integers has"""
+    promote = True
+    infer = need_integer
+    def ref(x, y): return np.bitwise_xor(x, y)
+    vjp = _BITS
+    def scalar(s, x, y): return s.bitwise_xor(x, y)
+
+
+@op
+class bitwise_invert:
+    """all bits of an integer turned: -1 - x"""
+    infer = need_integer
+    def ref(x): return np.invert(x)
+    vjp = _BITS
+    def scalar(s, x): return s.bitwise_xor(x, -1)
+
+
+@op
+class bitwise_left_shift:
+    """x * 2 ** y of integers, without the bits that leave; 0 for y < 0 and for all of them"""
+    promote = True
+    infer = need_integer
+    def ref(x, y): return BITS["left_shift"](x, y)
+    vjp = _BITS
+    def scalar(s, x, y): return s.left_shift(x, y)
+
+
+@op
+class bitwise_right_shift:
+    """floor(x / 2 ** y) of integers; the sign, 0 or -1, for y < 0 and for all bits"""
+    promote = True
+    infer = need_integer
+    def ref(x, y): return BITS["right_shift"](x, y)
+    vjp = _BITS
+    def scalar(s, x, y): return s.right_shift(x, y)

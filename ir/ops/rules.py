@@ -26,6 +26,13 @@ def need_number(*types: TensorType) -> TensorType:
     return out
 
 
+def need_integer(*types: TensorType) -> TensorType:
+    out = elementwise(*types)
+    if not out.is_integer:
+        raise TypeRuleError(f"needs integers, got {out}; write x.astype('i64')")
+    return out
+
+
 def float_to_bool(x: TensorType) -> TensorType:
     """For questions about a number; an integer is always finite."""
     return TensorType("bool", need_number(x).shape)

@@ -102,18 +102,20 @@ def _slices(start, size, step):
 
 @op
 class unslice:
-    """zeros of a shape with x put at start, in steps: the reverse of slice"""
+    """an array of one value (0) with x put into it at start, in steps: the reverse of slice"""
     kind = "copy"
-    def infer(x, *, shape, start, step):
+    def infer(x, *, shape, start, step, value=0):
         if not len(start) == len(shape) == len(step) == x.ndim:
             raise TypeRuleError(f"shape, start and step need one entry for each of the {x.ndim} axes")
+        if not isinstance(value, (bool, int, float)):
+            raise TypeRuleError(f"the value is a number, not {value!r}")
         _inside(need_shape(shape), start, x.shape, step)
         return TensorType(x.dtype, shape)
-    def ref(x, *, shape, start, step):
-        out = np.zeros(shape, x.dtype)
+    def ref(x, *, shape, start, step, value=0):
+        out = np.full(shape, value, x.dtype)
         out[_slices(start, x.shape, step)] = x
         return out
-    def vjp(g, out, x, *, shape, start, step): return (slice_(g, start=start, size=x.shape, step=step),)
+    def vjp(g, out, x, *, shape, start, step, value=0): return (slice_(g, start=start, size=x.shape, step=step),)
 
 
 @op

@@ -11,17 +11,42 @@ from ..call import Part
 from ..kernel import Kernel
 from .check import check, check_words
 from .combine import combine, combine_words
-from .gather import bounded, bounded_words, gather, gather_words, scatter_add, scatter_add_words
+from .cumulative import cumsum, linear_scan, running_words
+from .dynamic import dynamic_read, dynamic_words, dynamic_write
+from .gather import (
+    along_words,
+    bounded,
+    bounded_words,
+    gather,
+    gather_along,
+    last_index,
+    last_index_words,
+    rows_words,
+    scatter_add,
+    scatter_add_along,
+)
 from .gemm import gemm, gemm_words
+from .sort import bottom, sort, sort_descending, sort_words, top, top_words
 from .triangular import triangular_gemm, triangular_gemm_words
 
 FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]] = {
+    "bottom": (bottom, top_words),
     "bounded": (bounded, bounded_words),
     "check": (check, check_words),
     "combine": (combine, combine_words),
-    "gather": (gather, gather_words),
+    "cumsum": (cumsum, running_words),
+    "dynamic_read": (dynamic_read, dynamic_words),
+    "dynamic_write": (dynamic_write, dynamic_words),
+    "gather": (gather, rows_words),
+    "gather_along": (gather_along, along_words),
     "gemm": (gemm, gemm_words),
-    "scatter_add": (scatter_add, scatter_add_words),
+    "last_index": (last_index, last_index_words),
+    "linear_scan": (linear_scan, running_words),
+    "scatter_add": (scatter_add, rows_words),
+    "scatter_add_along": (scatter_add_along, along_words),
+    "sort": (sort, sort_words),
+    "sort_descending": (sort_descending, sort_words),
+    "top": (top, top_words),
     "triangular_gemm": (triangular_gemm, triangular_gemm_words),
 }
 

@@ -21,6 +21,7 @@ def test_the_set_is_closed() -> None:
         scalar.NUMBERS,
         scalar.FLOAT_PAIRS,
         scalar.PAIRS,
+        scalar.BITS,
         scalar.QUESTIONS,
         scalar.LOGIC,
         scalar.OTHERS,
@@ -34,6 +35,9 @@ def test_the_set_is_closed() -> None:
 EXAMPLES = [
     ("exp", (f32(0),), f32(1)),
     ("erf", (f64(inf),), f64(1)),
+    ("erfinv", (f64(0.5),), f64(0.47693627620446987)),
+    ("erfinv", (f64(-1),), f64(-inf)),
+    ("erfinv", (f64(1.5),), f64(nan)),
     ("log", (f32(-1),), f32(nan)),
     ("log", (f32(0),), f32(-inf)),
     ("sqrt", (f64(-0.0),), f64(-0.0)),
@@ -51,6 +55,11 @@ EXAMPLES = [
     ("floor", (i64(2**62 + 1),), i64(2**62 + 1)),
     ("round", (i32(7),), i32(7)),
     ("pow", (i32(3), i32(2)), i32(9)),
+    ("pow", (i32(3), i32(21)), i32(3**21 % 2**32)),
+    ("pow", (i64(-3), i64(41)), i64(2**64 - 3**41 % 2**64)),
+    ("pow", (i64(-1), i64(-3)), i64(-1)),
+    ("pow", (i64(2), i64(-1)), i64(0)),
+    ("pow", (i64(0), i64(-1)), i64(0)),
     ("pow", (f32(0), f32(0)), f32(1)),
     ("pow", (f64(-8), f64(1 / 3)), f64(nan)),
     ("maximum", (f32(nan), f32(1)), f32(nan)),
@@ -59,6 +68,16 @@ EXAMPLES = [
     ("atan2", (f32(0.0), f32(-1.0)), f32(np.pi)),
     ("hypot", (f32(3e38), f32(0)), f32(3e38)),
     ("copysign", (f32(2), f32(-0.0)), f32(-2)),
+    ("nextafter", (f32(1), f32(2)), f32(1 + 2**-23)),
+    ("bitwise_and", (i32(-2), i32(7)), i32(6)),
+    ("bitwise_or", (i64(-8), i64(3)), i64(-5)),
+    ("bitwise_xor", (i64(5), i64(-1)), i64(-6)),
+    ("left_shift", (i32(3), i32(31)), i32(-(2**31))),
+    ("left_shift", (i64(3), i64(64)), i64(0)),
+    ("left_shift", (i64(3), i64(-1)), i64(0)),
+    ("right_shift", (i64(-5), i64(1)), i64(-3)),
+    ("right_shift", (i32(-5), i32(32)), i32(-1)),
+    ("right_shift", (i32(5), i32(-1)), i32(0)),
     ("divide", (f32(1), f32(0)), f32(inf)),
     ("divide", (i64(7), i64(2)), f32(3.5)),
     ("floor_divide", (i32(-7), i32(2)), i32(-4)),
@@ -103,7 +122,7 @@ def test_examples(name: str, args: tuple, expected: Any) -> None:
 
 def test_every_kind_of_primitive_has_an_example() -> None:
     tried = {name for name, *_ in EXAMPLES}
-    assert set(PRIMITIVES) - set(scalar.FUNCTIONS) - tried == {"index", "dim", "uniform"}
+    assert set(PRIMITIVES) - set(scalar.FUNCTIONS) - tried == {"index", "dim", "uniform", "random_bits"}
 
 
 def test_a_python_number_takes_the_dtype_of_what_it_meets() -> None:
@@ -146,5 +165,7 @@ def test_index_dim_and_uniform() -> None:
     np.testing.assert_array_equal(s.uniform(3, 4, 7, (2, 3)), expected)
     assert PlainScalars("f32", (1, 2)).uniform(3, 4, 7, (2, 3)) == expected[1, 2]
     assert s.uniform(3, 4, 7, (2, 3)).dtype == np.float32
+    np.testing.assert_array_equal(s.random_bits(3, 4, 7, (2, 3)) >> 8, expected * 2**24)
+    assert s.random_bits(3, 4, 7, (2, 3)).dtype == np.int64
     row = PlainScalars("f32", tuple(np.indices((4, 3))), {"T": 3}).uniform(3, 4, 7, (Dim("T"),))
     np.testing.assert_array_equal(row, np.broadcast_to(uniform(3, 4, 7, np.arange(3)), (4, 3)))

@@ -46,6 +46,16 @@ def test_both_sides_of_a_rule_agree(rule):
     np.testing.assert_allclose(new, before, rtol=0 if rule.exact else 1e-15)
 
 
+def test_a_rule_for_floats_leaves_integers_alone():
+    graph = after("""
+graph g(%n: i64[3] input) {
+  %0: i64[3] = pow(%n, -1)
+  %1: i64[3] = pow(%n, 2)
+  return inverse=%0, square=%1
+}""")
+    assert ops(graph) == ["pow", "square"]
+
+
 def test_shape_ops_that_do_nothing_go_and_pairs_join():
     graph = after("""
 graph g(%x: f32[2, 3] input) {
@@ -56,6 +66,18 @@ graph g(%x: f32[2, 3] input) {
   return out=%3
 }""")
     assert ops(graph) == ["reshape"]
+
+
+def test_the_index_along_an_axis_is_not_checked_against_it():
+    graph = after("""
+graph g(%x: f32[N, 3] input, %t: i64[N] input) {
+  %0: i64[N] = iota() {axis=0, dtype="i64", shape=[N]}
+  %1: i64[N] = wrapped(%0) {axis=0, size=N}
+  %2: i64[N] = wrapped(%t) {axis=1, size=3}
+  %3: i64[N] = add(%1, %2)
+  return out=%3
+}""")
+    assert ops(graph) == ["iota", "wrapped", "add"]
 
 
 def test_equal_nodes_merge_within_forward_but_not_with_backward():

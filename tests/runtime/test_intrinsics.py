@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from gradtape.ir.random import philox4x32, philox_u32, uniform
+from gradtape.ir.scalar import FUNCTIONS
 from gradtape.runtime import jit, primitives
 from gradtape.runtime.kernel import Kernel, template
 from gradtape.runtime.primitives import run_plain
@@ -27,18 +28,19 @@ def math_kernel(name: str, inputs: str, expression: str, dtype: str, result: str
 UNARY = {
     "sqrt": np.sqrt, "exp": np.exp, "expm1": np.expm1, "exp2": np.exp2, "log": np.log, "log1p": np.log1p,
     "log2": np.log2, "log10": np.log10, "tanh": np.tanh, "erf": np.vectorize(math.erf, otypes=[np.float64]),
+    "erfinv": FUNCTIONS["erfinv"],
     "sin": np.sin, "cos": np.cos, "tan": np.tan, "asin": np.arcsin, "acos": np.arccos, "atan": np.arctan,
     "sinh": np.sinh, "cosh": np.cosh, "asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh,
     "floor": np.floor, "ceil": np.ceil, "trunc": np.trunc, "rint": np.rint, "fabs": np.abs, "sign": np.sign,
 }  # fmt: skip
 BINARY = {
-    "copysign": np.copysign, "pow": np.power, "atan2": np.arctan2, "hypot": np.hypot,
+    "copysign": np.copysign, "nextafter": np.nextafter, "pow": np.power, "atan2": np.arctan2, "hypot": np.hypot,
     "maximum": np.maximum, "minimum": np.minimum, "fmax": np.fmax, "fmin": np.fmin,
 }  # fmt: skip
 TESTS = {"isnan": np.isnan, "isinf": np.isinf, "isfinite": np.isfinite}
 # Units in the last place against float64, where it is not the default 2 of libm.
-ULP = {"tanh": 3, "erf": 8, "log2": 2, "log10": 2, "expm1": 2, "tan": 3}
-EXACT = "sqrt floor ceil trunc rint fabs sign copysign maximum minimum fmax fmin"
+ULP = {"tanh": 3, "erf": 8, "erfinv": 4, "log2": 2, "log10": 2, "expm1": 2, "tan": 3}
+EXACT = "sqrt floor ceil trunc rint fabs sign copysign nextafter maximum minimum fmax fmin"
 
 KERNELS = {
     **{(n, t): math_kernel(n, "a", f"{n}($a)", t) for n in UNARY for t in ("f32", "f64")},
@@ -68,7 +70,7 @@ def samples(name: str) -> np.ndarray:
         "exp": (-87, 88.5), "expm1": (-30, 88.5), "exp2": (-125.9, 127.9),
         "sinh": (-85, 85), "cosh": (-85, 85),
         "asin": (-1, 1), "acos": (-1, 1), "atanh": (-0.9999, 0.9999), "acosh": (1, 1e4), "erf": (-5, 5),
-        "tanh": (-12, 12), "log1p": (-0.9999, 50),
+        "erfinv": (-1, 1), "tanh": (-12, 12), "log1p": (-0.9999, 50),
     }.get(name, (-50, 50))  # fmt: skip
     around = np.linspace(low, high, 40_001)
     small = np.geomspace(1e-30, 0.5, 5_000)
@@ -223,6 +225,31 @@ def test_plain_python_agrees_with_compiled(run, dtype):
         run_plain(kernel, [*arrays, plain, x.size])
         run(kernel, *arrays, fast, x.size)
         np.testing.assert_allclose(fast, plain, rtol=8 * np.finfo(DTYPES[dtype]).eps, err_msg=name)
+
+
+INTEGERS = template(
+    "t_integers", "f32", "x:i64* y:i64* power:i64* up:i64* down:i64* n:i64",
+    """
+    for j in range(n):
+        st(power, j, ipow(ld(x, j), ld(y, j)))
+        st(up, j, shl(ld(x, j), ld(y, j)))
+        st(down, j, shr(ld(x, j), ld(y, j)))
+""",
+)  # fmt: skip
+
+
+def test_integer_powers_and_shifts(compiled):
+    values = np.array([0, 1, -1, 2, -2, 3, -3, 10, 31, 32, 62, 63, 64, 65, -(2**63), 2**63 - 1])
+    x, y = (v.ravel() for v in np.meshgrid(values, values))
+    fast, plain = ([np.empty_like(x) for _ in range(3)] for _ in range(2))
+    compiled([INTEGERS])(INTEGERS, x, y, *fast, x.size)
+    run_plain(INTEGERS, [x, y, *plain, x.size])
+    for got in (fast, plain):
+        np.testing.assert_array_equal(got[0][y >= 0], np.power(x, np.maximum(y, 0))[y >= 0])
+        np.testing.assert_array_equal(got[0][y < 0], np.where(x == 1, 1, np.where(x == -1, 1 - 2 * (y & 1), 0))[y < 0])
+        inside = (y >= 0) & (y < 64)
+        np.testing.assert_array_equal(got[1], np.where(inside, x << (y & 63), 0))
+        np.testing.assert_array_equal(got[2], np.where(inside, x >> (y & 63), x >> 63))
 
 
 def test_casts_and_integers(compiled):

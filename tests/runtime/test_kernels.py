@@ -7,17 +7,24 @@ import pytest
 
 from gradtape.runtime import blas
 from gradtape.runtime.kernels.combine import combine
-from gradtape.runtime.kernels.gather import gather, scatter_add
+from gradtape.runtime.kernels.gather import (
+    bounded,
+    gather,
+    gather_along,
+    last_index,
+    scatter_add,
+    scatter_add_along,
+)
 from gradtape.runtime.kernels.gemm import gemm
 from gradtape.runtime.primitives import run_plain
 
 DTYPES = {"f32": np.float32, "f64": np.float64}
-MAKERS = (gemm, gather, scatter_add, combine)
+MAKERS = (gemm, gather, gather_along, scatter_add, scatter_add_along, combine)
 
 
 @pytest.fixture(scope="module")
 def compiled_kernels(compiled):
-    return compiled([make(dtype) for make in MAKERS for dtype in DTYPES])
+    return compiled([*(make(dtype) for make in MAKERS for dtype in DTYPES), bounded("i64"), last_index("i64")])
 
 
 @pytest.fixture(params=["compiled", "plain"])
@@ -115,7 +122,7 @@ def test_gather_rows(run, dtype):
     out, err = np.zeros((8, 7), DTYPES[dtype]), np.zeros(4, np.int64)
     # columns 2 to 6 of the table, into columns 1 to 5
     spread = np.repeat(INDEX, 2)  # every second index
-    run(gather(dtype), flat(table)[2:], spread, flat(out)[1:], err, 11, 5, 8, 5, 9, 2, 7, 0)
+    run(gather(dtype), flat(table)[2:], spread, flat(out)[1:], err, 11, 5, 1, 8, 5, 0, 9, 2, 0, 7, 0)
     expected = np.zeros_like(out)
     expected[:, 1:6] = table[INDEX, 2:7]
     np.testing.assert_array_equal(out, expected)
@@ -125,11 +132,54 @@ def test_gather_rows(run, dtype):
 def test_scatter_add_rows(run, dtype):
     g = numbers(np.random.default_rng(2), dtype, 8, 6)
     out, err = np.zeros((5, 6), DTYPES[dtype]), np.zeros(4, np.int64)
-    run(scatter_add(dtype), flat(g), INDEX, flat(out), err, 11, 5, 8, 6, 6, 1, 6, 0)
+    run(scatter_add(dtype), flat(g), INDEX, flat(out), err, 11, 5, 1, 8, 6, 0, 6, 1, 0, 6, 0)
     expected = np.zeros_like(out)
     np.add.at(expected, INDEX, g)  # in the same order: equal to the last bit
     np.testing.assert_array_equal(out, expected)
     assert not err.any()
+
+
+def test_rows_along_an_inner_axis(run, dtype):
+    """[2, 5, 3] at 8 indices along its middle axis, and back"""
+    table = numbers(np.random.default_rng(5), dtype, 2, 5, 3)
+    out, err = np.zeros((2, 8, 3), DTYPES[dtype]), np.zeros(4, np.int64)
+    run(gather(dtype), flat(table), INDEX, flat(out), err, 11, 5, 2, 8, 3, 15, 3, 1, 24, 3, 0)
+    np.testing.assert_array_equal(out, table[:, INDEX])
+    total, expected = np.zeros_like(table), np.zeros_like(table)
+    run(scatter_add(dtype), flat(out), INDEX, flat(total), err, 11, 5, 2, 8, 3, 24, 3, 1, 15, 3, 0)
+    np.add.at(expected, (slice(None), INDEX), out)
+    np.testing.assert_array_equal(total, expected)
+    assert not err.any()
+
+
+def test_elements_along_an_axis(run, dtype):
+    rng = np.random.default_rng(6)
+    x, index = numbers(rng, dtype, 2, 5, 3), rng.integers(-5, 5, (2, 4, 3))
+    out, err = np.zeros((2, 4, 3), DTYPES[dtype]), np.zeros(4, np.int64)
+    run(gather_along(dtype), flat(x), flat(index), flat(out), err, 11, 5, 2, 4, 3, 15, 3, 12, 3, 12, 3, 0)
+    np.testing.assert_array_equal(out, np.take_along_axis(x, index, 1))
+    total, expected = np.zeros_like(x), np.zeros_like(x)
+    run(scatter_add_along(dtype), flat(out), flat(index), flat(total), err, 11, 5, 2, 4, 3, 12, 3, 12, 3, 15, 3, 0)
+    first, _, last = np.indices(index.shape, sparse=True)
+    np.add.at(expected, (first, index, last), out)
+    np.testing.assert_array_equal(total, expected)
+    assert not err.any()
+    index[1, 2, 0] = 5
+    run(gather_along(dtype), flat(x), flat(index), flat(out), err, 11, 5, 2, 4, 3, 15, 3, 12, 3, 12, 3, 100)
+    assert err.tolist() == [1, 11, 100 + 12 + 6, 5] and out[1, 2, 0] == x[1, 4, 0]
+
+
+def test_indices_themselves(run):
+    out, err = np.zeros(8, np.int64), np.zeros(4, np.int64)
+    run(bounded("i64"), INDEX, out, err, 3, -5, 5, 8, 0)
+    assert out.tolist() == (INDEX % 5).tolist() and not err.any()
+    run(bounded("i64"), INDEX, out, err, 3, 0, 5, 8, 50)
+    assert err.tolist() == [1, 3, 52, -1]
+    last, err = np.zeros(6, np.int64), np.zeros(4, np.int64)
+    run(last_index("i64"), INDEX, last, err, 3, 6, 8, 0)
+    assert last.tolist() == [1, 7, -1, 6, 5, 2] and not err.any()
+    run(last_index("i64"), np.array([1, 6]), last, err, 3, 6, 2, 0)
+    assert err.tolist() == [1, 3, 1, 6]
 
 
 def test_scatter_add_split_by_columns_is_the_same(run, dtype):
@@ -139,9 +189,9 @@ def test_scatter_add_split_by_columns_is_the_same(run, dtype):
         np.zeros((5, 6), DTYPES[dtype]),
         np.zeros(4, np.int64),
     )
-    run(scatter_add(dtype), flat(g), INDEX, flat(whole), err, 11, 5, 8, 6, 6, 1, 6, 0)
+    run(scatter_add(dtype), flat(g), INDEX, flat(whole), err, 11, 5, 1, 8, 6, 0, 6, 1, 0, 6, 0)
     for first, width in ((0, 4), (4, 2)):
-        run(scatter_add(dtype), flat(g)[first:], INDEX, flat(split)[first:], err, 11, 5, 8, width, 6, 1, 6, 0)
+        run(scatter_add(dtype), flat(g)[first:], INDEX, flat(split)[first:], err, 11, 5, 1, 8, width, 0, 6, 1, 0, 6, 0)
     np.testing.assert_array_equal(split, whole)
 
 
@@ -149,23 +199,23 @@ def test_an_index_out_of_range_is_clamped_and_noted_once(run, dtype):
     table = np.arange(10, dtype=DTYPES[dtype]).reshape(5, 2)
     index = np.array([1, 5, -6, 2])
     out, err = np.zeros((4, 2), DTYPES[dtype]), np.zeros(4, np.int64)
-    run(gather(dtype), flat(table), index, flat(out), err, 42, 5, 4, 2, 2, 1, 2, 100)
+    run(gather(dtype), flat(table), index, flat(out), err, 42, 5, 1, 4, 2, 0, 2, 1, 0, 2, 100)
     np.testing.assert_array_equal(out, table[[1, 4, 0, 2]])
     assert err.tolist() == [1, 42, 101, 5]
     total = np.zeros((5, 2), DTYPES[dtype])
-    run(scatter_add(dtype), flat(out), index, flat(total), err, 43, 5, 4, 2, 2, 1, 2, 200)
+    run(scatter_add(dtype), flat(out), index, flat(total), err, 43, 5, 1, 4, 2, 0, 2, 1, 0, 2, 200)
     assert err.tolist() == [1, 42, 101, 5]  # the first one stays
     err[:] = 0
-    run(scatter_add(dtype), flat(out), index, flat(total), err, 43, 5, 4, 2, 2, 1, 2, 200)
+    run(scatter_add(dtype), flat(out), index, flat(total), err, 43, 5, 1, 4, 2, 0, 2, 1, 0, 2, 200)
     assert err.tolist() == [1, 43, 201, 5]
 
 
 def test_a_table_without_rows_touches_no_memory(run, dtype):
     nothing, out, err = np.zeros(1, DTYPES[dtype]), np.ones((2, 2), DTYPES[dtype]), np.zeros(4, np.int64)
-    run(gather(dtype), nothing, np.array([0, 1]), flat(out), err, 7, 0, 2, 2, 2, 1, 2, 0)
+    run(gather(dtype), nothing, np.array([0, 1]), flat(out), err, 7, 0, 1, 2, 2, 0, 2, 1, 0, 2, 0)
     assert (out == 0).all()
     assert err.tolist() == [1, 7, 0, 0]
-    run(scatter_add(dtype), flat(out), np.array([0, 1]), nothing, err, 7, 0, 2, 2, 2, 1, 2, 0)
+    run(scatter_add(dtype), flat(out), np.array([0, 1]), nothing, err, 7, 0, 1, 2, 2, 0, 2, 1, 0, 2, 0)
     assert nothing[0] == 0
 
 

@@ -1,5 +1,6 @@
 """The op namespace: eager results against NumPy, traced results against eager ones."""
 
+import importlib
 import inspect
 import math
 
@@ -273,9 +274,17 @@ def test_wrong_options(call, text):
 
 # completeness -----------------------------------------------------------------------------------------------------
 def test_every_elementwise_op_has_a_public_name():
-    hidden = {"cast", "iota", "dim_scalar"}  # astype, arange, arithmetic with a Dim
+    hidden = {"cast", "iota", "dim_scalar", "random_bits"}  # astype, arange, arithmetic with a Dim, randint
     names = {name for name, op in OPS.items() if op.kind == "elementwise"} - hidden
     assert {name for name in names if not callable(getattr(gt, name, None))} == set()
+
+
+def test_the_whole_namespace_is_public():
+    import gradtape
+
+    for module in "arrange dynamic einsum elementwise functional generate indexing random sorting update".split():
+        names = importlib.import_module(f"gradtape.tracer.{module}").__all__
+        assert {name for name in names if not hasattr(gradtape, name)} <= {"TopK"}, module
 
 
 def test_every_public_function_says_what_it_does():

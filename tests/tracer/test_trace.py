@@ -200,6 +200,20 @@ def test_a_dim_as_a_number_is_a_runtime_scalar():
     np.testing.assert_allclose(run(traced, x), x.sum() / 9 + 4.5 + 3.0 + 3.0, rtol=1e-6)
 
 
+def test_a_dim_takes_the_dtype_of_what_it_meets_as_an_integer_does():
+    def f(x, n):
+        T = n.shape[0]
+        wide, narrow = x.astype("float64") * T, n.astype(np.int32) - T
+        return n + T, n % T, narrow, x * T, wide, gt.where(n > 1, T, 0), n < T, gt.maximum(T, 3), gt.stack([n[0], T])
+
+    traced = gt.trace(f, gt.spec(("T",)), gt.spec(("T",), "i64"))
+    x, n = array(5), np.arange(5)
+    got = evaluate_graph(verify(traced.graph), traced.bind(x, n)).values()
+    for a, b in zip(got, f(x, n), strict=True):
+        np.testing.assert_array_equal(a, b)
+        assert a.dtype == b.dtype
+
+
 # locations --------------------------------------------------------------------------------------------------------
 def test_nodes_know_the_users_line_and_the_module():
     class Net(gt.Module):
