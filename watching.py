@@ -84,11 +84,17 @@ class Watch:
         self.seen = Watched(seen.looks + 1, norms, still, off, flat)
 
     def _results(self, traced: Traced, batch: Sequence[Any]) -> list[tuple[Node, np.ndarray]]:
-        """Every node of the forward program with its result for this batch."""
+        """Every node of the forward program with its result for this batch. Nodes in loops have many, and are left out."""
         found: list[tuple[Node, np.ndarray]] = []
+        own = set(traced.graph.nodes)
+
+        def watch(node: Node, operands: list[Any], results: tuple[np.ndarray, ...]) -> None:
+            if node in own:
+                found.append((node, results[0]))
+
         inputs = traced.bind(*batch, seed=self.compiled.seed, step=self.compiled.step_count)
         with np.errstate(all="ignore"):
-            Interpreter(traced.graph, inputs, lambda node, results: found.append((node, results[0]))).run()
+            Interpreter(traced.graph, inputs, watch).run()
         return found
 
 
