@@ -31,6 +31,7 @@ from .passes.lint import Report
 from .tracer import (  # models and tensors
     Module, Parameter, Tensor, buffer, freeze, manual_seed, no_grad, spec, stop_gradient, tensor, trace,
 )
+from .tracer import RuleError, callback, checkpoint, custom_vjp  # own rules
 from .tracer import (  # elementwise
     abs, add, clip, div, equal, erf, exp, gelu, greater, greater_equal, less, less_equal, log, logical_and,
     logical_not, logical_or, maximum, minimum, mul, neg, not_equal, pow, reciprocal, relu, rsqrt, sigmoid, sign,

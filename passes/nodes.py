@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..ir.dims import product
-from ..ir.graph import Node
-from ..ir.tape import NUMBER, Instr, Operand, View
+from ..ir.graph import Literal, Node
+from ..ir.tape import NUMBER, Callback, Instr, Operand, View
 from ..ir.types import broadcast
 from .gemm import gemm_instr
 from .layout import is_dense
@@ -110,11 +110,26 @@ def concat(to: Lowering, node: Node) -> None:
             to.copy(present, place, x.type.shape, x.type.dtype)
 
 
+def callback(to: Lowering, node: Node) -> None:
+    if to.root is not to:
+        at = f" at {node.location}" if node.location else ""
+        raise TypeError(
+            f"the callback {node.attrs['function']}{at} stands in a loop, which runs without Python\n"
+            "  write a Python loop, or call it once for all rounds"
+        )
+    args = tuple(o.value if isinstance(o, Literal) else (to.view(o), o.type) for o in node.inputs)
+    for value in node.outputs:
+        to.views[value] = to.dense(value)
+    results = tuple((to.views[v], v.type) for v in node.outputs)
+    to.steps.append(Callback(node.attrs["function"], args, results, node.location))
+
+
 NODES: dict[str, Callable[[Lowering, Node], None]] = {
     "matmul": matmul,
     "take": take,
     "scatter_add": scatter_add,
     "bounded": bounded,
+    "callback": callback,
     "unslice": unslice,
     "concat": concat,
     "scan": scan,

@@ -6,6 +6,7 @@ row("bounded", [case(In((4,), 0, 4), size=5)], INTEGERS, [refused("f32[4]", "ind
 The rows of ir/ops/<family>.py stand in rows_<family>.py.
 """
 
+import rows_custom
 import rows_elementwise
 import rows_index
 import rows_linalg
@@ -16,6 +17,8 @@ import rows_scan
 import rows_shape
 from cases import ROWS
 
-FAMILIES = (rows_elementwise, rows_index, rows_linalg, rows_nn, rows_random, rows_reduce, rows_scan, rows_shape)
+FAMILIES = (
+    rows_custom, rows_elementwise, rows_index, rows_linalg, rows_nn, rows_random, rows_reduce, rows_scan, rows_shape,
+)  # fmt: skip
 
 __all__ = ["FAMILIES", "ROWS"]

@@ -1,6 +1,9 @@
 """Python model code -> Graph: Tensor, Module, Parameter, trace, ledger, and the op namespace."""
 
+from .callback import callback
+from .checkpoint import checkpoint
 from .context import LeakedTensor, NeedsValue, Trace
+from .custom import custom_vjp
 from .elementwise import *  # noqa: F403
 from .functional import *  # noqa: F403
 from .generate import *  # noqa: F403
@@ -12,6 +15,7 @@ from .module import Buffer, Module, Parameter, buffer, freeze
 from .neural import *  # noqa: F403
 from .normalisation import *  # noqa: F403
 from .rng import dropout, generator, initial_seed, manual_seed, next_step, uniform
+from .rule_check import RuleError
 from .state import TraceError, current_trace
 from .structure import Structure
 from .tensors import Tensor

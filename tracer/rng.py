@@ -64,6 +64,16 @@ def next_step() -> None:
     _eager.site = 0
 
 
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """Eager draws inside start where they stand, and afterwards they stand there again."""
+    state, step, site = _eager, _eager.step, _eager.site
+    try:
+        yield
+    finally:
+        state.step, state.site = step, site
+
+
 @public
 def uniform(*shape: Any, dtype: str = "f32") -> Any:
     """Uniform numbers in [0, 1) of a shape; sizes may be Dims."""

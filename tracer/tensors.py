@@ -17,7 +17,7 @@ from . import elementwise as e
 from . import functional as f
 from . import numpy_protocol
 from .indexing import index
-from .state import TraceError
+from .state import TraceError, no_gradient_kept
 
 if TYPE_CHECKING:
     from .trace import Trace
@@ -44,6 +44,14 @@ class Tensor(Ref):
     @property
     def requires_grad(self) -> bool:
         return self.type.is_float
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """PyTorch's: it says nothing here, for gt.grad and gt.value_and_grad are told what to differentiate."""
+        return self
+
+    @property
+    def grad(self) -> NoReturn:
+        raise no_gradient_kept("a traced value", "grad")
 
     # shapes ---------------------------------------------------------------------------------------------------------
     def reshape(self, *shape: Any) -> Any:

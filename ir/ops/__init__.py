@@ -1,5 +1,5 @@
 """The op records, by family. Importing this package fills the registry `ir.op.OPS`."""
 
-from . import elementwise, functions, index, linalg, nn, random, reduce, scan, shape
+from . import custom, elementwise, functions, index, linalg, nn, random, reduce, scan, shape
 
-__all__ = ["elementwise", "functions", "index", "linalg", "nn", "random", "reduce", "scan", "shape"]
+__all__ = ["custom", "elementwise", "functions", "index", "linalg", "nn", "random", "reduce", "scan", "shape"]

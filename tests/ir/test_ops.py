@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cases import FLOATS, Case, special_arrays, strided
+from cases import FLOATS, Case, record, special_arrays, strided
 from gradcheck import check
 from gradtape.ir.build import Builder, TypeRuleViolation
 from gradtape.ir.graph import Graph
@@ -45,7 +45,7 @@ def test_the_reference_has_the_type_that_the_rule_says(name: str) -> None:
         graph = verify(case.graph(dtype))
         expected = concrete_type(graph.output("out").type, case.sizes)
         same(case.expected(dtype), np.zeros(expected.shape, DTYPES[expected.dtype]), case, rtol=np.inf)
-        if op.ref is None or case.build is not None:
+        if op.ref is None or op.regions or case.build is not None:
             continue
         # The interpreter casts what a reference returns. But for float32 quotients of integers there must be no need to
         # change the kind, and nothing may have another shape.
@@ -70,7 +70,8 @@ def promoted(op: Op, arrays: list) -> tuple[list, list[TensorType]]:
 def test_eager_and_traced_agree(name: str) -> None:
     for case, dtype in ROWS[name].runs():
         if case.build is None:
-            same(OPS[name].eager(*case.arrays(dtype), **case.concrete_attrs()), case.expected(dtype), case)
+            result = OPS[name].eager(*case.arrays(dtype), **case.concrete_attrs())
+            same(result[0] if isinstance(result, tuple) else result, case.expected(dtype), case)
 
 
 def scalar_result(case: Case, arrays: list) -> tuple[Any, Any]:
@@ -115,8 +116,8 @@ def test_the_scalar_expression_at_special_values(name: str) -> None:
 @pytest.mark.parametrize("name", DIFFERENTIABLE)
 @pytest.mark.parametrize("order", [1, 2])
 def test_derivative(name: str, order: int) -> None:
-    tried = 0
-    for case, dtype in ROWS[name].runs("f64"):
+    tried = int(name == "callback" and order == 2)  # whose derivative is opaque too
+    for case, dtype in ROWS[name].runs("f64") if not tried else ():
         arrays = case.arrays(dtype)
         function = OPS[name]
         if case.build is not None and OPS[name].derive is not None:
@@ -202,6 +203,8 @@ def test_the_text_comes_back(name: str) -> None:
         again = parse(to_text(graph), graph.constants)
         assert again == graph
         assert to_text(again) == to_text(graph)
+        if name == "callback":  # text has no Python in it
+            continue
         same(evaluate_graph(again, case.values(dtype))["out"], case.expected(dtype), case)
 
 
@@ -211,5 +214,5 @@ def test_what_is_refused(name: str) -> None:
         builder = Builder("refused")
         args = [builder.input(f"x{i}", t) if isinstance(t, TensorType) else t for i, t in enumerate(wrong.operands)]
         with pytest.raises(TypeRuleViolation, match=wrong.says) as error:
-            builder.emit(OPS[name], args, wrong.attrs)
+            record(builder, name, args, wrong.attrs)
         assert str(error.value).startswith(f"{name}: ")
