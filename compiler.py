@@ -341,6 +341,10 @@ class Compiled:
         """How many training steps have been taken."""
         return self._step
 
+    def named_parameters(self) -> list[tuple[str, Parameter]]:
+        """The model's parameters by path; of a function those that it has been seen to read, by the names it has."""
+        return list(self._store.parameters)
+
     def state_dict(self) -> dict[str, np.ndarray]:
         """The model's own state_dict: the same keys."""
         return self._need_model().state_dict()

@@ -433,3 +433,18 @@ def test_straight_through_by_hand():
 
     np.testing.assert_allclose(three_ways(f, X), np.sign(X), atol=1e-6)
     np.testing.assert_array_equal(slope(f, X), np.ones(X.shape))
+
+
+def test_watching_a_function_and_what_stands_in_checkpoints():
+    w = gt.tensor(np.full((3, 2), -1.0, "f4"), requires_grad=True)
+    step = gt.compile(
+        lambda x, y: ((gt.checkpoint(lambda x: gt.relu(x @ w), x) - y + w.sum()) ** 2).mean(),
+        optimizer=gt.SGD(lr=1e-6),
+        threads=1,
+    )
+    watch = step.watch(every=1, warn=False)
+    for _ in range(3):
+        step(np.abs(X), Y)
+    assert watch.seen.looks == 3 and list(watch.seen.gradients) == ["w"]
+    (off,) = watch.seen.off.values()
+    assert off.all()  # the relu inside of the checkpoint
