@@ -31,6 +31,7 @@ from .passes.lint import Report
 from .tracer import (  # models and tensors
     Module, Parameter, Tensor, buffer, freeze, manual_seed, no_grad, spec, stop_gradient, tensor, trace,
 )
+from .tracer import RuleError, callback, checkpoint, custom_vjp  # own rules
 from .tracer import (  # elementwise: arithmetic, exponentials, rounding, choice, activations
     abs, absolute, add, ceil, clip, copysign, div, divide, erf, erfinv, exp, exp2, expm1, floor, floor_divide, gelu,
     heaviside, hypot, lerp, log, log10, log1p, log2, logaddexp, maximum, minimum, mul, multiply, neg, negative,

@@ -22,17 +22,18 @@ from .ir.graph import Graph
 from .ir.replay import first_not_finite
 from .ir.tape import Tape
 from .ir.types import DTYPES, TensorType, dtype_name
-from .linting import GradientError, LintError, LintWarning, judge, lint
+from .linting import LintError, LintWarning, judge, lint
 from .models.optim import as_optimizer
-from .passes.autodiff import differentiate
+from .passes.autodiff import GradientError, differentiate
 from .passes.hoist import hoist
 from .passes.lint import Report
 from .passes.lower import lower
 from .passes.optimize import Update, apply_updates, state_name
 from .passes.rewrite import expand
 from .passes.simplify import simplify
-from .runtime.program import Arena, GuardViolation, IndexOutOfRange, NotFinite, Program, aligned_array, compile_tape
+from .runtime.program import Arena, GuardViolation, IndexOutOfRange, NotFinite, Program, compile_tape
 from .runtime.threads import available_cpus
+from .store import Store
 from .tracer.module import Module, Parameter
 from .tracer.trace import Spec, Traced, spec, trace
 from .watching import Watch
@@ -129,19 +130,8 @@ class Compiled:
         self._families: dict[tuple, _Family] = {}
         self._exact: dict[tuple, _Variant] = {}  # by everything that decides, sizes too: the quick way
         self._arena = Arena()
-        self._store: dict[str, np.ndarray] = {}
+        self._store = Store(self.model)
         self._latest: _Variant | None = None
-        if self.model is not None:
-            self._adopt()
-
-    def _adopt(self) -> None:
-        """Moves parameters and buffers into the store; the model's own arrays become views of it."""
-        assert self.model is not None
-        self._parameters = self.model.named_parameters()  # walking the model in every step would cost 0.1 ms
-        for name, holder in (*self._parameters, *self.model.named_buffers()):
-            if not holder.is_bound:  # else another Compiled has moved it: the store is the model's, and shared
-                holder._bind(aligned_array(holder.array.shape, holder.array.dtype))
-            self._store[name] = holder.array
 
     # calls ----------------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any) -> Any:
@@ -221,7 +211,10 @@ class Compiled:
     # programs -------------------------------------------------------------------------------------------------------
     def _variant(self, entry: str, train: bool, arrays: Sequence[Any]) -> _Variant:
         kinds = tuple((dtype_name(a.dtype), len(a.shape)) for a in arrays)
-        key = (entry, train, kinds, self._trainable() if entry in ("step", "value_and_grad") else ())
+        derived = entry in ("step", "value_and_grad")
+        if derived and self.model is None and not self._store.parameters:
+            self._store.note(self._trace(entry, train, arrays, {}))  # what a function trains is known once it is traced
+        key = (entry, train, kinds, self._store.trainable() if derived else (), self._store.modes())
         family = self._families.setdefault(key, _Family())
         shapes = tuple(tuple(a.shape) for a in arrays)
         if (key, shapes) in self._exact:
@@ -245,15 +238,10 @@ class Compiled:
         family.variants.append(variant)
         return variant
 
-    def _trainable(self) -> tuple[str, ...]:
-        if self.model is None:
-            return ()
-        return tuple(name for name, p in self._parameters if p.requires_grad)
-
-    def _build(self, entry: str, train: bool, arrays: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> _Variant:
+    def _trace(self, entry: str, train: bool, arrays: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Traced:
         names = input_names(self.target, self.loss, entry, len(arrays))
         axes = {names[arg]: {a: d for (g, a), d in dims.items() if g == arg} for arg, _ in dims}
-        traced = trace(
+        return trace(
             entry_function(self.target, self.loss, entry),
             *arrays,
             module=self.model,
@@ -261,7 +249,12 @@ class Compiled:
             train=train,
             names=names,
             dims=axes,
+            known=self._store.names,
         )
+
+    def _build(self, entry: str, train: bool, arrays: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> _Variant:
+        traced = self._trace(entry, train, arrays, dims)
+        self._store.note(traced)
         graph = traced.graph
         if entry != "forward":
             graph = graph.replace(outputs=(("loss", only_output(graph)),))
@@ -287,17 +280,18 @@ class Compiled:
         )
 
     def _differentiate(self, graph: Graph) -> Graph:
-        trainable = self._trainable()
+        trainable = [name for name in self._store.trainable() if name in graph.roles]
         if not trainable:
-            raise GradientError("the model has no trainable parameters: nothing to differentiate")
+            what = "model" if self.model is not None else "function"
+            raise GradientError(f"the {what} has no trainable parameters: nothing to differentiate")
         return differentiate(graph, "loss", trainable)
 
     # the optimizer --------------------------------------------------------------------------------------------------
     def _optimize(self, graph: Graph) -> Graph:
-        assert self.model is not None and self.optimizer is not None
-        names = {id(p): name for name, p in self.model.named_parameters()}
+        assert self.optimizer is not None
+        parameters = dict(self._store.parameters)
+        names = {id(p): name for name, p in parameters.items()}
         reached = {name.removeprefix("grad:") for name, _ in graph.outputs if name.startswith("grad:")}
-        parameters = dict(self.model.named_parameters())
         owner: dict[str, int] = {}
         for index, (params, _) in enumerate(self.optimizer.groups):
             for p in parameters.values() if params is None else params:
@@ -320,10 +314,7 @@ class Compiled:
         optimizer = self.optimizer.with_options(hyper)
         state = optimizer.init(parameter.data)
         for key, value in state.items():
-            path = state_name(key, name)
-            if path not in self._store:
-                self._store[path] = aligned_array(value.shape, value.dtype)
-                self._store[path][...] = value
+            self._store.add(state_name(key, name), value)
         kind = dtype_name(parameter.data.dtype)
         keys = list(state)
 
@@ -349,6 +340,10 @@ class Compiled:
     def step_count(self) -> int:
         """How many training steps have been taken."""
         return self._step
+
+    def named_parameters(self) -> list[tuple[str, Parameter]]:
+        """The model's parameters by path; of a function those that it has been seen to read, by the names it has."""
+        return list(self._store.parameters)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """The model's own state_dict: the same keys."""
@@ -388,17 +383,16 @@ class Compiled:
         """Optimizer state exists from the first step on; whoever reads or writes it earlier makes it."""
         if self.optimizer is None:
             raise TypeError("this program has no optimizer")
-        parameters = dict(self._need_model().named_parameters())
-        for name in self._trainable():
-            for key, value in self.optimizer.init(parameters[name].data).items():
-                path = state_name(key, name)
-                if path not in self._store:
-                    self._store[path] = aligned_array(value.shape, value.dtype)
-                    self._store[path][...] = value
+        if not self._store.parameters:
+            raise RuntimeError("what a function trains is known once it has been called")
+        for name, parameter in self._store.parameters:
+            if parameter.requires_grad:
+                for key, value in self.optimizer.init(parameter.data).items():
+                    self._store.add(state_name(key, name), value)
 
     def _need_model(self) -> Module:
         if self.model is None:
-            raise TypeError("a compiled function has no parameters")
+            raise TypeError("a compiled function has no state of its own: keep that of the model which it closes over")
         return self.model
 
     # what it knows of itself ----------------------------------------------------------------------------------------

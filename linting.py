@@ -11,15 +11,13 @@ from .entries import only_output
 from .evidence import Subject, evidence_of, probe, retraces
 from .ir.graph import Graph, Operand
 from .models.optim import Optimizer, as_optimizer
+from .passes.autodiff import GradientError
 from .passes.lint import LAYERS, Evidence, Report, make_report, run_rules
+from .passes.rewrite import without_checkpoints
 from .tracer.module import Module
 from .tracer.trace import Traced
 
 CHEAP = ("S", "K", "T")  # what compile applies: it has traced anyhow
-
-
-class GradientError(ValueError):
-    """There is no gradient where one is asked for."""
 
 
 class LintError(GradientError):
@@ -66,10 +64,11 @@ def lint(
 
 def program_of(traced: Traced, entry: str) -> tuple[Graph, Operand | None]:
     """The traced graph with the outputs of the entry, and its loss."""
+    graph = without_checkpoints(traced.graph)
     if entry == "forward":
-        return traced.graph, None
-    loss = only_output(traced.graph)
-    return traced.graph.replace(outputs=(("loss", loss),)), loss
+        return graph, None
+    loss = only_output(graph)
+    return graph.replace(outputs=(("loss", loss),)), loss
 
 
 def report_on(evidence: Evidence, layers: Sequence[str] = CHEAP) -> Report:
@@ -81,6 +80,7 @@ def judge(traced: Traced, graph: Graph, model: Module | None, optimizer: Optimiz
     """What compile makes of a program with a loss: refuses it, warns, or says nothing, as `level` has it."""
     if level == "off":
         return None
+    graph = without_checkpoints(graph)
     report = report_on(evidence_of(traced, graph, graph.output("loss"), model, optimizer))
     if report.errors and level == "error":
         raise LintError(report)

@@ -16,6 +16,7 @@ from .ir.interp import Interpreter
 from .linting import LintWarning, program_of
 from .passes.lint import WATCHED, Evidence, Report, make_report, run_rules
 from .passes.lint.evidence import Watched
+from .passes.rewrite import without_checkpoints
 from .tracer.trace import Traced
 
 FLAT = 1e-4  # a derivative below which an activation counts as saturated
@@ -64,7 +65,7 @@ class Watch:
 
     def _look(self, traced: Traced, batch: Sequence[Any]) -> None:
         _, gradients = self.compiled.value_and_grad(*batch)
-        weights = {path: p.array.copy() for path, p in self.compiled.model.named_parameters()}
+        weights = {path: p.array.copy() for path, p in self.compiled.named_parameters()}
         seen = self.seen
         norms = {p: (*seen.gradients.get(p, ()), float(np.linalg.norm(g))) for p, g in gradients.items()}
         still = {
@@ -86,7 +87,8 @@ class Watch:
     def _results(self, traced: Traced, batch: Sequence[Any]) -> list[tuple[Node, np.ndarray]]:
         """Every node of the forward program with its result for this batch, but those in loops, which have many."""
         found: list[tuple[Node, np.ndarray]] = []
-        own = set(traced.graph.nodes)
+        graph = without_checkpoints(traced.graph)
+        own = set(graph.nodes)
 
         def watch(node: Node, operands: list[Any], results: tuple[np.ndarray, ...]) -> None:
             if node in own:
@@ -94,7 +96,7 @@ class Watch:
 
         inputs = traced.bind(*batch, seed=self.compiled.seed, step=self.compiled.step_count)
         with np.errstate(all="ignore"):
-            Interpreter(traced.graph, inputs, watch).run()
+            Interpreter(graph, inputs, watch).run()
         return found
 
 

@@ -143,8 +143,7 @@ class Builder:
         builder.updates = dict(graph.updates)
         numbers = [int(v.name) for n in graph.nodes for v in n.outputs if v.name.isdigit()]
         builder._names = max(numbers, default=-1) + 1
-        sites = [n.attrs["site"] for n in graph.nodes if "site" in n.attrs]
-        builder._sites = max(sites, default=-1) + 1
+        builder._sites = graph.sites()
         return builder
 
     def input(self, name: str, value_type: TensorType, role: str = "input") -> Any:
@@ -189,7 +188,7 @@ class Builder:
             types = [o.type for o in operands]
             attrs = {k: _plain(v) for k, v in attrs.items()}
             try:
-                inferred = op.infer(*types, **attrs, **({"regions": regions} if regions else {}))
+                inferred = op.infer(*types, **op.keywords(attrs, regions))
             except TypeRuleError as fact:
                 raise self.violation(op, given, fact) from None
         results = inferred if isinstance(inferred, tuple) else (inferred,)
@@ -197,6 +196,28 @@ class Builder:
         self.nodes.append(Node(op.name, tuple(operands), attrs, values, regions, self.location()))
         refs = tuple(self.ref(self, v) for v in values)
         return refs if isinstance(inferred, tuple) else refs[0]
+
+    def inline(self, graph: Graph, args: Sequence[Any]) -> list[Any]:
+        """Records the nodes of `graph` on `args`, one for each of its inputs; returns its outputs. Nodes keep their own
+        lines; those that a derivative asks for serve the value that it serves."""
+        env: dict[Value, Any] = dict(zip(graph.inputs, args, strict=True))
+        around, before = self.location(), self.location
+        self.constants.update(graph.constants)
+
+        def look_up(operand: Operand) -> Any:
+            return operand.value if isinstance(operand, Literal) else env[operand]
+
+        try:
+            for node in graph.nodes:
+                where = node.location or around
+                if where is not None and around is not None and around.of:
+                    where = where.serving(around.of)
+                self.location = lambda where=where: where
+                new = self.emit(OPS[node.op], [look_up(o) for o in node.inputs], node.attrs, node.regions)
+                env.update(zip(node.outputs, new if isinstance(new, tuple) else (new,), strict=True))
+        finally:
+            self.location = before
+        return [look_up(v) for _, v in graph.outputs]
 
     def current(self, node: Node) -> Node:
         """The node that now makes the results of `node`: itself, or what `replace` put in its place."""
@@ -312,6 +333,17 @@ class Builder:
             dict(self.scope.symbols),
             tuple(self.scope.guards),
         ).replace(**changes)
+
+
+class Region:
+    """A region of a node in the hands of its op's `body` or `vjp`: called, it records its graph on traced values."""
+
+    def __init__(self, builder: Builder, graph: Graph) -> None:
+        self.builder = builder
+        self.graph = graph
+
+    def __call__(self, *args: Any) -> tuple[Any, ...]:
+        return tuple(self.builder.inline(self.graph, args))
 
 
 def source_line(where: Location) -> str:

@@ -66,11 +66,6 @@ class Node:
     def output(self) -> Value:
         return self.outputs[0]
 
-    @property
-    def keywords(self) -> dict[str, Any]:
-        """What a type rule takes beside the types: the attributes, and the regions where there are some."""
-        return {**self.attrs, "regions": self.regions} if self.regions else dict(self.attrs)
-
     def values(self) -> Iterator[Value]:
         """The inputs that are values (not literals)."""
         return (v for v in self.inputs if isinstance(v, Value))
@@ -126,6 +121,17 @@ class Graph:
 
     def output(self, name: str) -> Operand:
         return dict(self.outputs)[name]
+
+    def walk(self) -> Iterator[Node]:
+        """All nodes, those of regions after the node that holds them."""
+        for node in self.nodes:
+            yield node
+            for region in node.regions:
+                yield from region.walk()
+
+    def sites(self) -> int:
+        """The first number that no random site of the program has."""
+        return max((n.attrs["site"] for n in self.walk() if "site" in n.attrs), default=-1) + 1
 
     def producers(self) -> dict[Value, Node]:
         return {out: node for node in self.nodes for out in node.outputs}

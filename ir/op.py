@@ -12,15 +12,17 @@ Instead of `scalar` an op has a `body` (made of other ops), or `kind` says how t
 `"reduce"`, `"gemm"`, `"kernel"`, ...). Attributes are keyword arguments. Called on traced values an Op records a node;
 called on plain arrays it runs its reference.
 
-An op with regions (sub-graphs) gives its results as a tuple. Its `infer` takes the graphs as `regions=`, its `ref`
-takes them as functions of arrays (`ir/interp.py`). Its derivative is `derive(builder, node, cotangents, gradients)`:
-cotangents per result (None: no path), and `gradients` of passes/autodiff.py for what stands in the regions.
+An op whose nodes hold graphs names them in `regions = ("forward", "backward")`, gives its results as a tuple, and gets
+the regions by the keyword `regions`: `infer` as Graphs, `ref` as functions of arrays (`ir/interp.py`), `body` and `vjp`
+as functions of traced values (`Region` in `ir/build.py`). Its `vjp` gets tuples of cotangents and results, with None
+where no cotangent came. Where that is not enough the derivative is `derive(builder, node, cotangents, gradients)`,
+with `gradients` of passes/autodiff.py for what stands in the regions.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,20 +51,7 @@ def gradient_not_written(reason: str = "") -> NoGradient:
     return NoGradient("not written yet", reason)
 
 
-_FIELDS = {
-    "infer",
-    "ref",
-    "vjp",
-    "scalar",
-    "body",
-    "reduce",
-    "kind",
-    "promote",
-    "random",
-    "generator",
-    "needs",
-    "derive",
-}
+_FIELDS = set("infer ref vjp derive scalar body reduce kind promote random generator needs regions why_not".split())
 
 
 class Op:
@@ -81,6 +70,7 @@ class Op:
         rule: Any = fields.get("vjp")
         self.nondiff: NoGradient | None = rule if isinstance(rule, NoGradient) else None
         self.vjp: Callable[..., tuple] | None = None if isinstance(rule, NoGradient) else rule
+        self._why_not: Callable[..., NoGradient | None] | None = fields.get("why_not")
         self.derive: Callable[..., Any] | None = fields.get("derive")
         self.scalar: Callable[..., Any] | None = fields.get("scalar")
         self.body: Callable[..., Any] | None = fields.get("body")
@@ -88,6 +78,7 @@ class Op:
         self.promote: bool = fields.get("promote", False)  # operands are cast to their common dtype first
         self.random: bool = fields.get("random", False)  # two sites are never merged
         self.generator: bool = fields.get("generator", False)  # its values depend on the index only
+        self.regions: tuple[str, ...] = fields.get("regions", ())  # the names of the graphs that a node holds
         self.kind: str = fields.get("kind") or _kind(self)
 
     def __call__(self, *args: Any, **attrs: Any) -> Any:
@@ -95,7 +86,8 @@ class Op:
         for arg in args:
             builder = getattr(arg, "_builder", None)
             if builder is not None:
-                return builder.emit(self, args, attrs)
+                regions = attrs.pop("regions", ())
+                return builder.emit(self, args, attrs, regions)
         if any(isinstance(a, TensorType) for a in args):
             return self.infer(*args, **attrs)
         return self.eager(*args, **attrs)
@@ -117,6 +109,10 @@ class Op:
 
     def reference(self, expected: Any, *arrays: Any, **attrs: Any) -> Any:
         """The NumPy reference, cast to the expected types."""
+        if self.regions:
+            from .interp import Region
+
+            attrs["regions"] = tuple(r if callable(r) else Region(r, None, {}) for r in attrs["regions"])
         with np.errstate(all="ignore"):
             if self.ref is not None:
                 result = self.ref(*arrays, **attrs)
@@ -126,6 +122,14 @@ class Op:
             if isinstance(expected, tuple):
                 return tuple(_as(r, t) for r, t in zip(result, expected, strict=True))
             return _as(result, expected)
+
+    def why_not(self, attrs: Mapping[str, Any]) -> NoGradient | None:
+        """Why a node with these attributes has no derivative; None where it has one."""
+        return self.nondiff if self._why_not is None else self._why_not(**attrs)
+
+    def keywords(self, attrs: Mapping[str, Any], regions: tuple[Any, ...]) -> dict[str, Any]:
+        """What the functions of this record take by keyword: the attributes of a node, and the regions that it has."""
+        return {**attrs, "regions": regions} if self.regions else dict(attrs)
 
     @property
     def signature(self) -> inspect.Signature:

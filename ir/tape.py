@@ -15,7 +15,7 @@ from typing import Union
 import numpy as np
 
 from .dims import DimLike, Guard, Shape, Symbol
-from .graph import Literal
+from .graph import Literal, Number
 from .location import Location
 from .types import TensorType
 
@@ -162,6 +162,21 @@ class StopIf:
 
 
 @dataclass(frozen=True)
+class Callback:
+    """A Python function called between two runs of the threads: it gets copies of `args` (views, or numbers of the
+    program) and its results are written to `results`."""
+
+    function: str
+    args: tuple[Union[tuple[View, TensorType], Number], ...]
+    results: tuple[tuple[View, TensorType], ...]
+    location: Location | None = None
+
+    def operands(self) -> list[Operand]:
+        read = [Operand(a[0], "r") for a in self.args if isinstance(a, tuple)]
+        return [*read, *(Operand(view, "w") for view, _ in self.results)]
+
+
+@dataclass(frozen=True)
 class Loop:
     """Runs `body` `count` times. Inside, `index` is a symbol for the number of the round: the offsets of views may
     depend on it, linearly, and that is how an operand moves on from round to round."""
@@ -171,7 +186,7 @@ class Loop:
     body: tuple[Step, ...]
 
 
-Step = Union[Instr, StopIf, Loop]
+Step = Union[Instr, StopIf, Callback, Loop]
 
 
 @dataclass(frozen=True)
@@ -218,6 +233,10 @@ def _lines(steps: Sequence[Step], indent: str) -> Iterator[str]:
         elif isinstance(step, Loop):
             yield f"{indent}loop {step.index} < {step.count}"
             yield from _lines(step.body, indent + "  ")
+        elif isinstance(step, Callback):
+            where = f"  ; {step.location}" if step.location else ""
+            operands = ", ".join(f"{o.mode}:b{o.view.buffer}" for o in step.operands())
+            yield f"{indent}callback {step.function} ({operands}){where}"
         else:
             yield f"{indent}{type(step).__name__.lower()}"
 

@@ -27,13 +27,12 @@ class VerificationError(ValueError):
 
 def verify(graph: Graph, stage: str = "traced") -> Graph:
     """Returns `graph` if it is well-formed for `stage`, a key of STAGES, else raises VerificationError."""
-    _verify(graph, STAGES[stage], None)
+    _verify(graph, STAGES[stage], set(), DimScope())
     return graph
 
 
-def _verify(graph: Graph, illegal: dict[str, str], outer: set[str] | None, around: DimScope | None = None) -> None:
-    """`outer`: the symbols that the graph around a region gives values to, `around`: what is known of them there; None
-    for a whole program."""
+def _verify(graph: Graph, illegal: dict[str, str], sizes: set[str], around: DimScope) -> None:
+    """Of a region, `sizes` are the symbols that the graph around it gives values to, `around` what is known of them."""
     defined: dict[str, Value] = {}
     for value in graph.inputs:
         _define(graph, defined, value, None)
@@ -43,11 +42,10 @@ def _verify(graph: Graph, illegal: dict[str, str], outer: set[str] | None, aroun
     for name in graph.roles:
         if name not in defined:
             raise _error(graph, None, f"there is a role for %{name}, which is no input")
-    sizes = {d.symbol for v in graph.inputs for d in v.type.shape if isinstance(d, Dim) and d.symbol}
-    sizes |= outer or set()
+    sizes = sizes | {d.symbol for v in graph.inputs for d in v.type.shape if isinstance(d, Dim) and d.symbol}
     for value in graph.inputs:
         _check_symbols(graph, None, value, sizes)
-    scope = around or DimScope(dict(graph.symbols), list(graph.guards))
+    scope = DimScope({**around.symbols, **graph.symbols}, [*around.guards, *graph.guards])
     with dim_scope(scope), quiet():
         for node in graph.nodes:
             _check_node(graph, node, illegal, defined)
@@ -68,12 +66,15 @@ def _check_node(graph: Graph, node: Node, illegal: dict[str, str], defined: dict
     for operand in node.inputs:
         if isinstance(operand, Value) and defined.get(operand.name) is not operand:
             raise _error(graph, node, f"%{operand.name} is used before it is defined, or is of another graph")
+    if op.regions and len(node.regions) != len(op.regions):
+        listed = ", ".join(op.regions)
+        raise _error(graph, node, f"it holds {len(node.regions)} regions, not {len(op.regions)}: {listed}")
     if op.promote:
         _check_promoted(graph, node, op)
     if node.op == "constant":
         _check_constant(graph, node)
     try:
-        inferred = op.infer(*(o.type for o in node.inputs), **node.keywords)
+        inferred = op.infer(*(o.type for o in node.inputs), **op.keywords(node.attrs, node.regions))
     except Exception as fact:  # a type rule may trip in any way over attributes that no builder would make
         kind = "" if isinstance(fact, TypeError) else f"{type(fact).__name__}: "
         raise _error(graph, node, f"its type rule refuses it: {kind}{fact}") from None

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..ir.build import Builder
+from ..ir.build import Builder, Region, source_line
 from ..ir.dims import dim_scope, identical, quiet
 from ..ir.graph import Graph, Literal, Node, Value
-from ..ir.op import OPS
+from ..ir.op import OPS, NoGradient
 from ..ir.types import TensorType
+
+
+class GradientError(ValueError):
+    """There is no gradient where one is asked for."""
 
 
 def differentiate(graph: Graph, output: str, wrt: Sequence[str]) -> Graph:
@@ -43,22 +47,56 @@ def gradients(
         rule = op.derive or op.vjp
         if rule is None or all(g is None for g in incoming) or not active.intersection(node.values()):
             continue
+        reason = op.why_not(node.attrs)
+        if reason is not None:
+            raise _no_derivative(node, reason)
         with builder.at(node, serving=True):
             if op.derive is not None:
-                parts = op.derive(builder, node, incoming, gradients)
-                _add_up(total, active, node, parts)
+                _add_up(total, active, node, op.derive(builder, node, incoming, gradients))
                 continue
             assert op.vjp is not None
-            seeds = [_zeros(builder, v.type) if g is None else g for g, v in zip(incoming, node.outputs, strict=True)]
             outs = [builder.wrap(v) for v in node.outputs]
             args = [builder.wrap(v) if isinstance(v, Value) else v.value for v in node.inputs]
-            several = len(outs) > 1
+            seeds: Any = incoming
+            if not op.regions:
+                seeds = [_zeros(builder, v.type) if g is None else g for g, v in zip(seeds, node.outputs, strict=True)]
+            several = len(outs) > 1 or op.regions
+            keywords = op.keywords(node.attrs, tuple(Differentiable(builder, r) for r in node.regions))
             with quiet():
-                parts = op.vjp(seeds if several else seeds[0], outs if several else outs[0], *args, **node.attrs)
+                parts = op.vjp(seeds if several else seeds[0], outs if several else outs[0], *args, **keywords)
             if len(parts) != len(args):
                 raise TypeError(f"the derivative of {op.name} gives {len(parts)} cotangents for {len(args)} operands")
             _add_up(total, active, node, parts)
     return [total.get(v) for v in wrt]
+
+
+class Differentiable(Region):
+    """A region in the hands of its op's derivative rule."""
+
+    def pullback(self, args: Sequence[Any], cotangents: Sequence[Any | None]) -> list[Any | None]:
+        """Records the region on `args` once more, and its backward: the gradient of each of `args` (None: no path) for
+        the cotangents of the region's outputs (None: none came)."""
+        first = len(self.builder.nodes)
+        total: dict[Value, Any] = {}
+        for out, g in zip(self(*args), cotangents, strict=True):
+            value = getattr(out, "_value", None)
+            if g is not None and isinstance(value, Value):
+                total[value] = total[value] + g if value in total else g
+        wrt = [getattr(a, "_value", None) for a in args]
+        nodes = self.builder.nodes[first:]
+        found = iter(gradients(self.builder, nodes, total, [v for v in wrt if isinstance(v, Value)]))
+        return [next(found) if isinstance(v, Value) else None for v in wrt]
+
+
+def _no_derivative(node: Node, reason: NoGradient) -> GradientError:
+    """A function of the user's may well have a derivative: to leave it out silently would give wrong gradients."""
+    lines = [f"a gradient is needed through a {node.op} that has none: {reason.reason}"]
+    if node.location is not None:
+        where = node.location
+        lines += [f"  at    {where.file}:{where.line}  {where.scope}".rstrip(), f"        {source_line(where)}"]
+    return GradientError(
+        "\n".join([*lines, "  write vjp=..., or gt.stop_gradient(...) around it where a cut is meant"])
+    )
 
 
 def _add_up(total: dict[Value, Any], active: set[Value], node: Node, parts: Sequence[Any | None]) -> None:

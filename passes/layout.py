@@ -16,6 +16,8 @@ def strided_view(node: Node, source: View) -> View | None:
     operand = node.inputs[0]
     assert isinstance(operand, Value)
     shape, attrs = operand.type.shape, node.attrs
+    if node.op == "barrier":
+        return source
     if node.op == "permute":
         return View(source.buffer, source.offset, tuple(source.strides[a] for a in attrs["axes"]))
     if node.op == "slice":

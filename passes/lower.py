@@ -35,11 +35,15 @@ def lower(graph: Graph, checks: Sequence[str] = ()) -> Tape:
         return Lowering(graph, checks).run()
 
 
-def late_nodes(graph: Graph, checks: Sequence[str]) -> set[Node]:
-    """The nodes that only updates need: with something to check they must come after it."""
-    if not checks:
+def late_nodes(graph: Graph, guarded: bool) -> set[Node]:
+    """The nodes that only updates of parameters and states need: in a guarded program they come after all that may
+    fail. New values of buffers are computed early, for they need activations, and are written late; callbacks may fail.
+    """
+    if not guarded:
         return set()
     live = {v for name, v in graph.outputs if isinstance(v, Value)}
+    live |= {v for name, v in graph.updates if isinstance(v, Value) and graph.roles[name] == "buffer"}
+    live |= {v for n in graph.nodes if n.op == "callback" for v in n.outputs}
     early = set()
     for node in reversed(graph.nodes):
         if live.intersection(node.outputs):
@@ -59,7 +63,8 @@ class Lowering:
         self.loops = 0  # so far, also inside of one another
         self.producer = graph.producers()
         self.uses = graph.uses()
-        self.late = late_nodes(graph, checks)
+        self.guarded = bool(checks) or any(n.op == "callback" for n in graph.nodes)
+        self.late = late_nodes(graph, self.guarded)
         self.partition: Partition = fuse(graph, self.late)
         self.triangles = triangles(graph)
         self.buffers: list[Buffer] = []
@@ -155,10 +160,7 @@ class Lowering:
             if value.name not in updated:
                 continue
             returned = value in self.outputs or value in self.update_of
-            if returned or any(
-                n.op in ("reshape", "permute", "slice", "broadcast_to") and self.escapes(n)
-                for n in self.uses.get(value, ())
-            ):
+            if returned or any(OPS[n.op].kind == "view" and self.escapes(n) for n in self.uses.get(value, ())):
                 original = self.views[value]
                 self.views[value] = self.dense(value)
                 self.copy(original, self.views[value], value.type.shape, value.type.dtype)
@@ -292,7 +294,7 @@ class Lowering:
     def target(self, value: Value, group: Group) -> View:
         """A new buffer; or the stored array itself, where an update can be written in place."""
         name = self.update_of.get(value)
-        if name is not None:
+        if name is not None and (group.late or not self.guarded):
             old = self.graph.input(name)
             if self.in_place(old, value, group):
                 return self.store.pop(name)

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..ir.graph import Node
+from ..ir.graph import Literal, Node
+from ..ir.tape import Callback
 from ..ir.types import broadcast
 from .arranging import ARRANGING
 from .gemm import gemm_instr
@@ -60,8 +61,23 @@ def concat(to: Lowering, node: Node) -> None:
             to.copy(present, place, x.type.shape, x.type.dtype)
 
 
+def callback(to: Lowering, node: Node) -> None:
+    if to.root is not to:
+        at = f" at {node.location}" if node.location else ""
+        raise TypeError(
+            f"the callback {node.attrs['function']}{at} stands in a loop, which runs without Python\n"
+            "  write a Python loop, or call it once for all rounds"
+        )
+    args = tuple(o.value if isinstance(o, Literal) else (to.view(o), o.type) for o in node.inputs)
+    for value in node.outputs:
+        to.views[value] = to.dense(value)
+    results = tuple((to.views[v], v.type) for v in node.outputs)
+    to.steps.append(Callback(node.attrs["function"], args, results, node.location))
+
+
 NODES: dict[str, Callable[[Lowering, Node], None]] = {
     "matmul": matmul,
+    "callback": callback,
     "unslice": unslice,
     "concat": concat,
     "scan": scan,

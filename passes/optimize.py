@@ -8,7 +8,7 @@ from typing import Any
 
 from ..ir.build import Builder, Ref
 from ..ir.dims import dim_scope
-from ..ir.graph import Graph, Literal, Operand, Value
+from ..ir.graph import Graph
 from ..ir.op import OPS
 from ..ir.types import TensorType
 
@@ -59,31 +59,21 @@ def apply_updates(graph: Graph, updates: Sequence[Update], max_norm: float | Non
 
 def _apply(builder: Builder, graph: Graph, update: Update, grad: Any) -> None:
     rule = update.rule
-    env: dict[Value, Any] = {}
+    args: list[Any] = []
     for value in rule.inputs:
         if value.name == "param":
-            env[value] = builder.wrap(graph.input(update.param))
+            args.append(builder.wrap(graph.input(update.param)))
         elif value.name == "grad":
-            env[value] = grad
+            args.append(grad)
         elif value.name.startswith("state."):
             key = value.name.removeprefix("state.")
-            env[value] = builder.input(state_name(key, update.param), update.state[key], "state")
+            args.append(builder.input(state_name(key, update.param), update.state[key], "state"))
         else:
             name = update.scalars[value.name]
             known = next((v for v in builder.inputs if v.name == name), None)
-            env[value] = builder.wrap(known) if known else builder.input(name, value.type, "scalar")
-
-    def look_up(operand: Operand) -> Any:
-        return operand.value if isinstance(operand, Literal) else env[operand]
-
-    builder.constants.update(rule.constants)
-    for node in rule.nodes:
-        with builder.at(node):
-            new = builder.emit(OPS[node.op], [look_up(o) for o in node.inputs], node.attrs, node.regions)
-        env.update(zip(node.outputs, new if isinstance(new, tuple) else (new,), strict=True))
-    for name, operand in rule.outputs:
+            args.append(builder.wrap(known) if known else builder.input(name, value.type, "scalar"))
+    for (name, _), new in zip(rule.outputs, builder.inline(rule, args), strict=True):
         target = update.param if name == "param" else state_name(name.removeprefix("state."), update.param)
-        new = look_up(operand)
         expected = next(v for v in builder.inputs if v.name == target).type
         if not isinstance(new, Ref):
             new = OPS["full"].like(grad, shape=expected.shape, value=new, dtype=expected.dtype)

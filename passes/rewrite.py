@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from ..ir.build import Builder
+from ..ir.build import Builder, Region
 from ..ir.dims import DimScope, dim_scope
 from ..ir.graph import Graph, Literal, Node, Operand, Value
 from ..ir.op import OPS
@@ -22,8 +22,7 @@ def rebuild(graph: Graph, emit: Callable[[Builder, Node, list[Any]], Any], **cha
     builder = Builder(graph.name, scope=DimScope(dict(graph.symbols), list(graph.guards)))
     builder.constants = dict(graph.constants)
     env: dict[Value, Any] = {v: builder.input(v.name, v.type, graph.roles[v.name]) for v in graph.inputs}
-    sites = [n.attrs["site"] for n in graph.nodes if "site" in n.attrs]
-    builder._sites = max(sites, default=-1) + 1
+    builder._sites = graph.sites()
 
     def look_up(operand: Operand) -> Any:
         return operand.value if isinstance(operand, Literal) else env[operand]
@@ -56,22 +55,51 @@ def map_regions(graph: Graph, change: Callable[[Graph], Graph]) -> Graph:
 
 
 def expand(graph: Graph) -> Graph:
-    """Replaces composite ops by their bodies, also inside bodies. Reductions keep their axes: a reshape drops them, so
-    that the axes of all values of a fused group stand in the same place."""
+    """Replaces composite ops by their bodies, also inside bodies and regions. Reductions keep their axes: a reshape
+    drops them, so that the axes of all values of a fused group stand in the same place."""
 
     def emit(builder: Builder, node: Node, args: list[Any]) -> Any:
         op = OPS[node.op]
         if op.body is not None:
-            return op.body(*args, **node.attrs)
+            return op.body(*args, **op.keywords(node.attrs, tuple(Region(builder, g) for g in node.regions)))
         if _drops_axes(node):
             kept = op(*args, **{**node.attrs, "keepdims": True})
             return OPS["reshape"](kept, shape=node.output.type.shape)
         return copy_node(builder, node, args)
 
-    graph = map_regions(graph, expand)
     while any(OPS[n.op].body is not None or _drops_axes(n) for n in graph.nodes):  # a body may use composites
         graph = rebuild(graph, emit)
-    return graph
+    return map_regions(graph, expand)
+
+
+def without_checkpoints(graph: Graph) -> Graph:
+    """Checkpoints replaced by what stands in them, whose values keep their names: what the program computes, for those
+    who do not care where it is computed again."""
+    replaced: dict[Value, Operand] = {}
+
+    def walk(nodes: Iterable[Node]) -> Iterator[Node]:
+        for node in nodes:
+            inputs = tuple(replaced.get(o, o) if isinstance(o, Value) else o for o in node.inputs)
+            if node.op != "checkpoint":
+                regions = tuple(map(without_checkpoints, node.regions))
+                yield node if inputs == node.inputs and not regions else replace(node, inputs=inputs, regions=regions)
+                continue
+            (region,) = node.regions
+            constants.update(region.constants)
+            replaced.update(zip(region.inputs, inputs, strict=True))
+            yield from walk(region.nodes)
+            for out, (_, inner) in zip(node.outputs, region.outputs, strict=True):
+                replaced[out] = replaced.get(inner, inner) if isinstance(inner, Value) else inner
+
+    if all(n.op != "checkpoint" for n in graph.walk()):
+        return graph
+    constants = dict(graph.constants)
+    nodes = tuple(walk(graph.nodes))
+    outputs, updates = (
+        tuple((name, replaced.get(v, v) if isinstance(v, Value) else v) for name, v in results)
+        for results in (graph.outputs, graph.updates)
+    )
+    return graph.replace(nodes=nodes, outputs=outputs, updates=updates, constants=constants)
 
 
 def _drops_axes(node: Node) -> bool:

@@ -136,6 +136,11 @@ class _Forward:
         found = [p.flat[0].item() if p.size and (p == p.flat[0]).all() else None for p in parts]
         return (found[0], found[1], found[2])
 
+    def _barrier(self, node: Node) -> Ramp | Regions | None:
+        x = node.inputs[0]
+        assert isinstance(x, Value)
+        return self.ramps.get(x) or self.regions.get(x)
+
     def _broadcast_to(self, node: Node) -> Ramp | Regions | None:
         (x,) = node.inputs
         ramp = self.ramps.get(x) if isinstance(x, Value) else None

@@ -13,10 +13,10 @@ from itertools import count
 import numpy as np
 
 from ..ir.dims import evaluate
-from ..ir.tape import Instr, Loop, Operand, Step, StopIf, Tape
+from ..ir.tape import Callback, Instr, Loop, Operand, Step, StopIf, Tape
 from ..ir.types import DTYPES
 from . import driver
-from .call import Addresses, Call, Close, Entry, Open, Part, Share, Slot
+from .call import Addresses, Call, Close, Entry, Open, Part, Pause, Share, Slot
 from .codegen import stride_names
 from .kernels import words_of
 from .meetings import place_barriers
@@ -69,6 +69,9 @@ def _entries(
     for step in steps:
         if isinstance(step, StopIf):
             yield None
+        elif isinstance(step, Callback):
+            assert not loops, "a callback in a loop"
+            yield Pause(step, tuple(_slot(o, dims, loops) for o in step.operands()))
         elif isinstance(step, Loop):
             yield Open(step.index, evaluate(step.count, dims))
             yield from _entries(step.body, {**dims, step.index: 0}, (*loops, step.index), threads, tape, numbers)
@@ -161,7 +164,7 @@ def _lifetimes(tape: Tape, entries: Sequence[Entry], epochs: Sequence[int]) -> d
     lifetimes: dict[int, tuple[int, int]] = {}
     uses: dict[int, list[tuple[int, Slot]]] = {}
     for position, call in enumerate(entries):
-        for slot in call.slots if isinstance(call, Call) else ():
+        for slot in call.slots if isinstance(call, (Call, Pause)) else ():
             if slot.buffer >= 0 and tape.buffers[slot.buffer].segment in ("arena", "partial"):
                 uses.setdefault(slot.buffer, []).append((position, slot))
                 first, _ = lifetimes.get(slot.buffer, (epochs[position], 0))
@@ -228,21 +231,32 @@ def words(tape: Tape, call: Call, thread: int, at: Addresses) -> list[int]:
     return words_of(kernel)(Part(call, pointers, starts, sizes, at))
 
 
+Entries = list[tuple[int, int]]  # of a run, per thread: address and length of its table
+
+
 @dataclass
 class Tables:
-    """The finished tables: keep `arrays` alive while they run. `entries` per thread: (address, number of entries)."""
+    """The finished tables: keep `arrays` alive while they run. `entries` are those of the first run; where the tape has
+    callbacks, `rest` holds each with the run that follows it."""
 
     arrays: list[np.ndarray]
-    entries: list[tuple[int, int]]
+    entries: Entries
+    rest: list[tuple[Pause, Entries]]
 
 
 def build_tables(tape: Tape, bound: Plan, at: Addresses, error_address: int) -> Tables:
-    """One driver table per thread: calls, loops, barriers, and the stop before the first update."""
+    """One driver table per thread and run: calls, loops, barriers, and the stop before the first update."""
     shared = aligned_words(8)
     epochs = aligned_words(8 * bound.threads)
     args: list[int] = []
-    threads = [_Table(t) for t in range(bound.threads)]
+    runs = [[_Table(t) for t in range(bound.threads)]]
+    pauses: list[Pause] = []
     for entry in bound.entries:
+        threads = runs[-1]
+        if isinstance(entry, Pause):
+            pauses.append(entry)
+            runs.append([_Table(t) for t in range(bound.threads)])
+            continue
         if bound.threads > 1 and (entry is None or (isinstance(entry, Call) and entry.barrier)):
             for table in threads:
                 table.rows.append((driver.BARRIER, 0, 0, 0))
@@ -259,12 +273,14 @@ def build_tables(tape: Tape, bound: Plan, at: Addresses, error_address: int) -> 
                 args += words(tape, entry, table.thread, at)
     block = np.array(args or [0], np.int64)
     arrays = [shared, epochs, block]
-    entries = []
-    for table in threads:
-        made = table.finished(block.ctypes.data, shared.ctypes.data, bound.threads, epochs.ctypes.data)
-        arrays += made
-        entries.append((made[0].ctypes.data, len(table.rows)))
-    return Tables(arrays, entries)
+    entries: list[Entries] = []
+    for threads in runs:
+        entries.append([])
+        for table in threads:
+            made = table.finished(block.ctypes.data, shared.ctypes.data, bound.threads, epochs.ctypes.data)
+            arrays += made
+            entries[-1].append((made[0].ctypes.data, len(table.rows)))
+    return Tables(arrays, entries[0], list(zip(pauses, entries[1:], strict=True)))
 
 
 @dataclass

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Union
 
-from ..ir.tape import Instr
+from ..ir.tape import Callback, Instr
 
 Share = tuple[int, int]  # first index and count along the split axis
 
@@ -54,6 +54,14 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Pause:
+    """A callback with numbers: every thread has ended its run when Python does its part; a new run goes on after it."""
+
+    step: Callback
+    slots: tuple[Slot, ...]
+
+
+@dataclass(frozen=True)
 class Open:
     """A loop begins: `count` rounds of what stands before the next Close of the same depth."""
 
@@ -66,7 +74,7 @@ class Close:
     """A loop ends."""
 
 
-Entry = Union[Call, Open, Close, None]  # what a plan consists of; None is a StopIf
+Entry = Union[Call, Pause, Open, Close, None]  # what a plan consists of; None is a StopIf
 
 
 @dataclass(frozen=True)

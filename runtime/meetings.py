@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Union
 
 from ..ir.tape import Tape
-from .call import Call, Close, Entry, Open
+from .call import Call, Close, Entry, Open, Pause
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Loop:
     items: list[Item] = field(default_factory=list)
 
 
-Item = Union[Call, Loop, None]
+Item = Union[Call, Loop, Pause, None]
 Touched = dict[int, list[Touch]]  # buffer -> touches since the last meeting
 
 
@@ -46,8 +46,9 @@ def place_barriers(tape: Tape, entries: Sequence[Entry], threads: int, sizes: Se
     _Placing(tape, threads, sizes).walk(_nested(iter(entries)), {}, ())
     epochs, epoch = [], 0
     for entry in entries:
-        epoch += entry is None or (isinstance(entry, Call) and entry.barrier)
+        epoch += entry is None or isinstance(entry, Pause) or (isinstance(entry, Call) and entry.barrier)
         epochs.append(epoch)
+        epoch += isinstance(entry, Pause)  # the threads have ended their run before it, and begin the next one after it
     return epochs
 
 
@@ -69,7 +70,7 @@ class _Placing:
         """Goes through items in order, placing barriers; `touched` is brought up to date. Whether there was one."""
         met = False
         for item in items:
-            if item is None:  # every thread must see the same error word
+            if item is None or isinstance(item, Pause):  # every thread must see the same error word; a run ends
                 touched.clear()
                 met = True
             elif isinstance(item, Loop):
@@ -140,7 +141,7 @@ def _calls(items: Sequence[Item], loops: tuple[Open, ...]) -> Iterator[tuple[Cal
         if isinstance(item, Loop):
             if item.open.count > 0:
                 yield from _calls(item.items, (*loops, item.open))
-        elif item is not None:
+        elif isinstance(item, Call):
             yield item, loops
 
 

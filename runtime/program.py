@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..ir.dims import bind_shape, evaluate
-from ..ir.tape import ERROR_WORDS, Indexed, Tape, View
+from ..ir.host import call_host
+from ..ir.tape import ERROR_WORDS, Callback, Indexed, Tape, View
 from ..ir.types import DTYPES, TensorType
 from . import blas, driver
 from .bind import ALIGN, Addresses, Plan, Tables, build_tables, plan
@@ -50,6 +51,7 @@ class Arena:
 
     def __init__(self) -> None:
         self.memory = aligned_empty(0)
+        self.busy = ""  # the callback that holds up the program which runs
 
     def reserve(self, size: int) -> int:
         """The address of at least `size` bytes; growing moves the arena."""
@@ -178,18 +180,42 @@ class Program:
     def run(self, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """One run: outputs by name, as new arrays. Updates are written to the store.
 
-        Raises IndexOutOfRange or NotFinite; the store is then as before.
+        Raises IndexOutOfRange or NotFinite, or what a callback raises; the store is then as before.
         """
         bound = self.bind(inputs)
+        if self.arena.busy:
+            raise RuntimeError(f"the callback {self.arena.busy} calls the compiled model that is waiting for it")
         for name, index, _ in self.tape.inputs:
             if index in bound.inputs:
                 np.copyto(bound.inputs[index], inputs[name], casting="same_kind")
         tables = bound.ready(self)
         self.error[:] = 0
         self.team.run(tables.entries)
+        for pause, entries in tables.rest:
+            if self.error[0]:
+                break
+            self.call_back(bound, pause.step)
+            self.team.run(entries)
         if self.error[0]:
             self.fail(bound)
         return {name: self.read(bound, view, t) for name, view, t in self.tape.outputs}
+
+    def call_back(self, bound: _Bound, step: Callback) -> None:
+        """Calls a Python function between two runs of the threads. Its exceptions say from which line it was called."""
+        args = [self.window(bound, *a) if isinstance(a, tuple) else a for a in step.args]
+        dims = bound.plan.dims
+        types = [TensorType(t.dtype, tuple(evaluate(d, dims) for d in t.shape)) for _, t in step.results]
+        self.arena.busy = step.function
+        try:
+            results = call_host(step.function, args, types)
+        except Exception as error:
+            if step.location is not None:
+                error.add_note(f"in the callback {step.function} at {step.location.file}:{step.location.line}")
+            raise
+        finally:
+            self.arena.busy = ""
+        for (view, value_type), result in zip(step.results, results, strict=True):
+            self.window(bound, view, value_type)[...] = result
 
     def fail(self, bound: _Bound) -> None:
         """Raises what the error word says."""
@@ -227,6 +253,10 @@ class Program:
 
     def read(self, bound: _Bound, view: View, value_type: TensorType) -> np.ndarray:
         """A copy of what a view holds after a run."""
+        return self.window(bound, view, value_type).copy()
+
+    def window(self, bound: _Bound, view: View, value_type: TensorType) -> np.ndarray:
+        """The elements of a view, in place."""
         buffer = self.tape.buffers[view.buffer]
         dtype = DTYPES[buffer.dtype]
         shape = tuple(evaluate(d, bound.plan.dims) for d in value_type.shape)
@@ -243,4 +273,4 @@ class Program:
         flat = memory.reshape(-1).view(np.uint8)
         if 0 in shape:
             return np.zeros(shape, dtype)
-        return np.ndarray(shape, dtype, flat.data, offset, strides).copy()
+        return np.ndarray(shape, dtype, flat.data, offset, strides)

@@ -99,7 +99,7 @@ class Case:
             builder.input(f"x{i}", t) if isinstance(a, np.ndarray) else a
             for i, (a, t) in enumerate(zip(self.arrays(dtype), self.types(dtype), strict=True))
         ]
-        result = self.build(builder, *args) if self.build else builder.emit(OPS[self.op], args, self.attrs)
+        result = self.build(builder, *args) if self.build else record(builder, self.op, args, self.attrs)
         results = result if isinstance(result, tuple) else (result,)
         return builder.graph([(f"out{i or ''}", r) for i, r in enumerate(results)])
 
@@ -114,6 +114,12 @@ class Case:
     def results(self, dtype: str, seed: int = 0) -> list[np.ndarray]:
         """All results that `graph` gives for `values` by the interpreter."""
         return list(evaluate_graph(self.graph(dtype), self.values(dtype, seed)).values())
+
+
+def record(builder: Builder, op: str, args: Sequence[Any], attrs: dict[str, Any]) -> Any:
+    """Records an op with its attributes, and its regions where it has some."""
+    plain = {k: v for k, v in attrs.items() if k != "regions"}
+    return builder.emit(OPS[op], args, plain, attrs.get("regions", ()))
 
 
 @dataclass(frozen=True)

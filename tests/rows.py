@@ -7,6 +7,7 @@ The rows of ir/ops/<family>.py stand in rows_<family>.py.
 """
 
 import rows_cumulative
+import rows_custom
 import rows_dynamic
 import rows_elementwise
 import rows_index
@@ -21,6 +22,7 @@ from cases import ROWS
 
 FAMILIES = (
     rows_cumulative,
+    rows_custom,
     rows_dynamic,
     rows_elementwise,
     rows_index,

@@ -11,9 +11,10 @@ from unittest import mock
 import numpy as np
 
 from gradtape.ir.graph import Graph
+from gradtape.ir.host import call_host
 from gradtape.ir.interp import Interpreter
-from gradtape.ir.tape import ERROR_WORDS, Tape
-from gradtape.ir.types import DTYPES
+from gradtape.ir.tape import ERROR_WORDS, Callback, Tape, View
+from gradtape.ir.types import DTYPES, TensorType
 from gradtape.ir.verify import verify
 from gradtape.passes.hoist import hoist
 from gradtape.passes.lower import lower
@@ -21,6 +22,7 @@ from gradtape.passes.rewrite import expand
 from gradtape.passes.simplify import simplify
 from gradtape.runtime import bind, driver
 from gradtape.runtime import program as program_module
+from gradtape.runtime.call import Pause
 from gradtape.runtime.kernel import POINTERS
 from gradtape.runtime.loader import load
 from gradtape.runtime.primitives import Pointer, run_plain
@@ -157,7 +159,25 @@ def run_plainly(
                 words[i] = bits.view(np.float32 if kind == "f32" else np.float64)[0]
         return lambda: run_plain(kernel, words)
 
+    def window(view: View, kind: TensorType) -> np.ndarray:
+        array = arrays[view.buffer]
+        assert array is not None
+        (offset,) = bind_concrete((view.offset,), dims)
+        strides = [s * array.itemsize for s in bind_concrete(view.strides, dims)]
+        return np.lib.stride_tricks.as_strided(array[offset:], bind_concrete(kind.shape, dims), strides)
+
     for call, rounds in unrolled(plan.entries):
+        if isinstance(call, Pause):
+            meet()
+            if error[0]:
+                break
+            windows = [window(o.view, t) for o, (_, t) in zip(call.step.operands(), _typed(call.step), strict=True)]
+            read = iter(windows)
+            args = [next(read) if isinstance(a, tuple) else a for a in call.step.args]
+            kinds = [TensorType(t.dtype, bind_concrete(t.shape, dims)) for _, t in call.step.results]
+            for target, result in zip(read, call_host(call.step.function, args, kinds), strict=True):
+                target[...] = result
+            continue
         if call is None or call.barrier:
             meet()
         if call is None:
@@ -187,7 +207,11 @@ def run_plainly(
     return outputs
 
 
-def unrolled(entries: Sequence[bind.Entry]) -> Iterator[tuple[bind.Call | None, dict[str, int]]]:
+def _typed(step: Callback) -> list[Any]:
+    return [*(a for a in step.args if isinstance(a, tuple)), *step.results]
+
+
+def unrolled(entries: Sequence[bind.Entry]) -> Iterator[tuple[bind.Call | Pause | None, dict[str, int]]]:
     """Every call as often as the loops around it say, with the numbers of their rounds."""
     rounds: dict[str, int] = {}
     opened: list[int] = []

@@ -254,23 +254,24 @@ def test_nan_names_the_step_and_the_op_and_nothing_moves():
     assert np.isfinite(step(good, good))
 
 
-def test_a_buffer_that_the_loss_reads_does_not_move_either():
-    class Running(gt.Module):
+def test_a_buffer_that_forward_reads_again_is_written_only_after_the_check():
+    class Counts(gt.Module):
         def __init__(self):
-            self.w = gt.Parameter(np.ones((3, 3), "f4"))
-            self.seen = gt.buffer(np.zeros(3, "f4"))
+            self.w, self.count = gt.Parameter(np.ones(3, "f4")), gt.buffer(np.zeros(3, "f4"))
 
         def forward(self, x):
-            self.seen = self.seen * 0.5 + x
-            return np.log(self.seen @ self.w)
+            self.count = self.count * 0.5 + 1.0
+            return np.log(x * self.w) + self.count @ np.eye(3, dtype="f4")
 
-    model = Running()
-    step = gt.compile(model, loss=lambda out, y: ((out - y) ** 2).mean(), optimizer=gt.SGD(lr=0.01), threads=1)
-    good = np.ones(3, "f4")
+    model = Counts()
+    step = gt.compile(model, loss=gt.mse, optimizer=gt.SGD(lr=0.1), threads=1)
+    good = np.full((2, 3), 2, "f4")
     step(good, good)
-    with pytest.raises(gt.NotFinite):
-        step(-good, good)
-    np.testing.assert_array_equal(model.seen.array, good)
+    np.testing.assert_array_equal(model.count.array, np.ones(3))
+    fails(gt.NotFinite, "loss is not finite", lambda: step(-good, good))
+    np.testing.assert_array_equal(model.count.array, np.ones(3))
+    step(good, good)
+    np.testing.assert_array_equal(model.count.array, np.full(3, 1.5))
 
 
 def test_what_cannot_learn_is_refused_with_every_line():

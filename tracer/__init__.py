@@ -1,7 +1,10 @@
 """Python model code -> Graph: Tensor, Module, Parameter, trace, ledger, and the op namespace."""
 
 from .arrange import *  # noqa: F403
+from .callback import callback
+from .checkpoint import checkpoint
 from .context import LeakedTensor, NeedsValue, Trace
+from .custom import custom_vjp
 from .dynamic import *  # noqa: F403
 from .einsum import *  # noqa: F403
 from .elementwise import *  # noqa: F403
@@ -17,6 +20,7 @@ from .neural import *  # noqa: F403
 from .normalisation import *  # noqa: F403
 from .random import *  # noqa: F403
 from .rng import dropout, generator, initial_seed, manual_seed, next_step, uniform
+from .rule_check import RuleError
 from .sorting import *  # noqa: F403
 from .state import TraceError, current_trace
 from .structure import Structure

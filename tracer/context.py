@@ -3,7 +3,7 @@ the numbers behind traced values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -42,6 +42,14 @@ class TraceBuilder(Builder):
         super().__init__(name, trace.location, Tensor, scope)  # type: ignore[arg-type]
         self.trace = trace
         self._entering: list[tuple[Tag, str, Operand]] = []
+
+    def new_value(self, value_type: TensorType) -> Value:
+        whole = self.trace.whole.builder
+        return super().new_value(value_type) if whole is self else whole.new_value(value_type)
+
+    def new_site(self) -> int:
+        whole = self.trace.whole.builder
+        return super().new_site() if whole is self else whole.new_site()
 
     def emit(self, op: Op, args: Sequence[Any], attrs: Attrs, regions: tuple[Graph, ...] = ()) -> Any:
         if self.trace.ended:
@@ -132,6 +140,7 @@ class Trace:
     def __init__(self, name: str, outer: Trace | None) -> None:
         self.outer = outer
         self.ended = False
+        self.whole: Trace = self  # the trace of the whole program, which names values and numbers random sites
         self.ledger = Ledger(self.location)
         scope = outer.builder.scope if outer else DimScope(where=self._where)
         scope.scalar = _scalar_of_current
@@ -146,6 +155,7 @@ class Trace:
         self.closure: dict[str, Tensor] = {}
         self.paths: dict[int, str] = {}  # modules
         self.root: Module | None = None  # the traced module
+        self.known: Mapping[int, str] = {}  # names of parameters and buffers, by id, from earlier traces
         self.strangers: list[Module] = []  # modules that ran and are no part of the traced one
         self._enclosed: dict[Operand, Tensor] = {}
         self._scopes: list[str] = [""]
@@ -177,7 +187,7 @@ class Trace:
         """Nodes recorded inside belong to `module`; one that is not part of the traced module keeps the
         scope."""
         self._scopes.append(self.paths.get(id(module), self._scopes[-1]))
-        if self.paths and id(module) not in self.paths and all(m is not module for m in self.strangers):
+        if id(module) not in self.paths and all(m is not module for m in self.strangers):
             self.strangers.append(module)
         try:
             yield
@@ -227,9 +237,11 @@ class Trace:
         if self.outer is not None:
             self.stored[id(stored)] = self.enclosed(self.outer.value_of(stored))
             return self.stored[id(stored)]
-        name = (self.root and name_in(self.root, stored)) or name_in_user_code(stored) or "captured"
-        while name in self.builder.roles:
-            name = f"{name}.{len(self.captured)}"
+        name = self.known.get(id(stored), "")
+        if not name:
+            name = (self.root and name_in(self.root, stored)) or name_in_user_code(stored) or "captured"
+            while name in self.builder.roles or name in self.known.values():
+                name = f"{name}.{len(self.captured)}"
         tensor = self.declare(name, stored)
         if isinstance(stored, Parameter):
             self.captured[name] = stored
@@ -237,15 +249,17 @@ class Trace:
 
     def update(self, buffer: Buffer, value: Any) -> None:
         """`self.buffer = value` inside forward: an update of the program."""
+        self.stored[id(buffer)] = tensor = self.fitted(buffer, value)
+        self.builder.updates[self.names[id(buffer)]] = tensor._value
+
+    def fitted(self, buffer: Buffer, value: Any) -> Tensor:
+        """A new value of a buffer in its dtype and shape."""
         from .functional import astype, broadcast_to
 
         before = self.value_of(buffer)
         tensor = value if isinstance(value, Ref) else self.builder.wrap(self.builder.operand(value))
         tensor = astype(tensor, before.type.dtype)
-        if tuple(tensor.shape) != tuple(before.shape):
-            tensor = broadcast_to(tensor, before.shape)
-        self.stored[id(buffer)] = tensor
-        self.builder.updates[self.names[id(buffer)]] = tensor._value
+        return tensor if tuple(tensor.shape) == tuple(before.shape) else broadcast_to(tensor, before.shape)
 
     def closure_name(self, ref: Ref) -> str:
         return f"closure.{len(self.closure)}"
@@ -264,6 +278,10 @@ class Trace:
             raise ValueError(
                 f"{ref!r} belongs to trace {ref._builder.name}, which does not enclose {self.builder.name}"
             )
+        return self.read(ref)
+
+    def read(self, ref: Ref) -> Tensor:
+        """A value of the trace around this one as an input."""
         if ref._value not in self._enclosed:
             name = self.closure_name(ref)
             self.closure[name] = ref  # type: ignore[assignment]

@@ -144,18 +144,21 @@ def indices(shape: tuple, traced: bool = False) -> list[Any]:
 
 @public
 def tensor(data: Any, dtype: Any = None, requires_grad: bool = False) -> Any:
-    """`data` (nested lists, numbers, arrays) as an array, float32 for Python floats; with `requires_grad` a
-    Parameter.
+    """A copy of `data` (nested lists, numbers, arrays) as an array, float32 for Python floats; with `requires_grad` a
+    Parameter: a leaf that programs which read it can train.
 
-    Inside a traced program: a constant of it. What had been taken out of the program does not become part of
-    it again by this; a traced value is returned as it is.
+        w = gt.tensor([0.0, 0.0], requires_grad=True)
+        step = gt.compile(lambda x, y: gt.mse(x @ w, y), optimizer=gt.SGD(lr=0.1, params=[w]))
+
+    Inside a traced program: a constant of it, also with `requires_grad`, which the lint then speaks of. What had been
+    taken out of the program does not become part of it again by this; a traced value is returned as it is.
     """
     trace = current_trace()
     x = value(data)
     if dtype is not None:
         x = astype(x, dtype)
     if trace is None:
-        return Parameter(x) if requires_grad else x
+        return Parameter(x) if requires_grad else np.array(x, subok=True)
     if not isinstance(x, Ref):
         x = trace.constant(x, requires_grad)
     return x

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ContextDecorator
 from typing import Any
 
@@ -9,10 +10,16 @@ from .context import NoGradBlock
 from .state import current_trace
 
 
-def no_grad() -> NoGrad:
-    """`with no_grad():` or `@no_grad()`: values from outside enter the block behind a `stop_gradient`, whose
-    location is the line of the block. Eagerly it does nothing."""
-    return NoGrad()
+def no_grad(function: Callable[..., Any] | None = None) -> Any:
+    """What is computed inside is a constant for the gradient: `with no_grad():`, `@no_grad()` or `@no_grad`.
+
+        with gt.no_grad():
+            target = self.teacher(x)
+
+    Values from outside enter the block behind a `stop_gradient`, whose location is the line of the block. Eagerly it
+    does nothing: there is no gradient.
+    """
+    return NoGrad() if function is None else NoGrad()(function)
 
 
 class NoGrad(ContextDecorator):
@@ -20,6 +27,9 @@ class NoGrad(ContextDecorator):
 
     def __init__(self) -> None:
         self._before: list[tuple[Any, NoGradBlock | None]] = []
+
+    def _recreate_cm(self) -> NoGrad:
+        return NoGrad()  # a call of a decorated function has a block of its own: two threads may be in it
 
     def __enter__(self) -> NoGrad:
         trace = current_trace()

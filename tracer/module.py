@@ -4,7 +4,8 @@ is special."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import operator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
 from weakref import WeakKeyDictionary
 
@@ -13,7 +14,7 @@ import numpy as np
 from ..ir.build import Ref
 from ..ir.location import Location, user_location
 from ..ir.types import dtype_name
-from .state import current_trace
+from .state import current_trace, no_gradient_kept
 
 _LAYERS = ("models/nn/", "models/init.py")
 _assigned: WeakKeyDictionary[Module, dict[str, Location]] = WeakKeyDictionary()  # where modules were last assigned
@@ -103,6 +104,8 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__} has no attribute {name}")
+        if name in ("grad", "backward", "zero_grad", "retain_grad"):
+            raise no_gradient_kept(f"a {type(self).__name__}", name)
         return getattr(self._resolve(), name)
 
     def __getitem__(self, key: Any) -> Any:
@@ -156,12 +159,23 @@ class Parameter(Stored):
 
     def __init__(self, array: Any, requires_grad: bool = True) -> None:
         super().__init__(array)
+        self.requires_grad_(requires_grad)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Parameter:
+        """Whether the optimizer moves it from now on; returns the parameter."""
         if requires_grad and self._array.dtype.kind != "f":
             raise TypeError(
                 f"a Parameter of dtype {self._array.dtype} cannot have a gradient; "
                 "write Parameter(array.astype('f4')), or gt.buffer(array) for what is not trained"
             )
         self.requires_grad = requires_grad
+        return self
+
+    def detach(self) -> Any:
+        """PyTorch's name for `stop_gradient`."""
+        from .elementwise import stop_gradient
+
+        return stop_gradient(self)
 
     def __repr__(self) -> str:
         return f"Parameter(shape={self.shape}, dtype={self.dtype}{'' if self.requires_grad else ', frozen'})"
@@ -169,12 +183,20 @@ class Parameter(Stored):
 
 class Buffer(Stored):
     """An array of a model that is not trained: running statistics, masks, caches. Assigning to the attribute
-    that holds it (`self.running_mean = ...`) updates it: at once in eager mode, as an update of the program
-    in a trace."""
+    that holds it (`self.running_mean = ...`, `self.count += 1`) updates it: at once in eager mode, as an update of the
+    program in a trace."""
+
+    requires_grad = False
 
     def __init__(self, array: Any, persistent: bool = True) -> None:
         super().__init__(array)
         self.persistent = persistent
+
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        raise TypeError(
+            "a buffer is updated as a whole; in forward write self.name = gt.where(mask, new, self.name), "
+            "outside of it .data[...] = value"
+        )
 
     def _assign(self, value: Any) -> None:
         trace = current_trace()
@@ -190,6 +212,18 @@ class Buffer(Stored):
 
     def __repr__(self) -> str:
         return f"buffer(shape={self.shape}, dtype={self.dtype})"
+
+
+def _in_place(operation: Callable[[Any, Any], Any]) -> Callable[[Buffer, Any], Buffer]:
+    def method(self: Buffer, other: Any) -> Buffer:
+        self._assign(operation(self._resolve(), other))
+        return self
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow"):
+    setattr(Buffer, f"__i{_name}__", _in_place(getattr(operator, _name)))
 
 
 def buffer(array: Any, persistent: bool = True) -> Any:
@@ -313,7 +347,7 @@ class Module:
 
     def requires_grad_(self, requires_grad: bool = True) -> Any:
         for parameter in self.parameters():
-            parameter.requires_grad = requires_grad
+            parameter.requires_grad_(requires_grad)
         return self
 
     # state ------------------------------------------------------------------------------------------------------------
@@ -410,10 +444,16 @@ def _unique(entries: Iterator[tuple[str, Any]]) -> list[tuple[str, Any]]:
     return list(found.values())
 
 
-def freeze(part: Module | Parameter) -> Any:
-    """Takes a module's parameters, or one parameter, out of training on purpose; returns it. No lint speaks
-    of them."""
-    parameters = part.parameters() if isinstance(part, Module) else [part]
-    for parameter in parameters:
-        parameter.requires_grad = False
+def freeze(part: Module | Parameter | list[Module | Parameter] | tuple[Module | Parameter, ...]) -> Any:
+    """Takes a module's parameters, one parameter, or those of a list out of training on purpose; returns it. No lint
+    speaks of them. `module.requires_grad_(True)` takes it back; a compiled model notices both at its next step.
+
+        gt.freeze(model.backbone)
+
+    Raises TypeError for anything else: an array has no gradient anyhow.
+    """
+    for item in part if isinstance(part, (list, tuple)) else (part,):
+        if not isinstance(item, (Module, Parameter)):
+            raise TypeError(f"freeze takes a Module, a Parameter or a list of them, not {type(item).__name__}")
+        item.requires_grad_(False)
     return part

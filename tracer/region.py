@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn
+
+import numpy as np
 
 from ..ir.build import Ref
 from ..ir.dims import Shape
-from ..ir.graph import Attrs, Value
-from ..ir.op import Op
+from ..ir.graph import Attrs, Graph, Value
+from ..ir.op import Op, _resolve
 from ..ir.types import TensorType
 from .context import Trace
 from .module import Buffer
-from .state import TraceError
+from .state import TraceError, current_trace, running
+from .structure import Structure
 from .tensors import Tensor
+from .trace import _argument_names, _flatten_arguments
 
 
 class RegionTrace(Trace):
     """The trace of a region. What it reads of the program around it becomes an input (`closure`); modules, locations,
-    the ledger, seed and step are those of that program."""
+    the ledger, seed and step, names of values and random sites are those of that program."""
 
     outer: Trace
 
     def __init__(self, name: str, outer: Trace) -> None:
         super().__init__(name, outer)
-        self.paths, self.ledger = outer.paths, outer.ledger
-        self._scopes = outer._scopes[-1:]
+        self.whole = outer.whole
+        self.paths, self.ledger, self.strangers = outer.paths, outer.ledger, outer.strangers
+        self._scopes = outer._scopes  # the same list: the ledger asks the program around
 
     def closure_name(self, ref: Ref) -> str:
         """Inputs of the program, such as parameters, keep their names."""
@@ -33,13 +40,16 @@ class RegionTrace(Trace):
         return value.name if known else super().closure_name(ref)  # type: ignore[union-attr]
 
     def scalar(self, name: str) -> Tensor:
-        return self.enclosed(self.outer.scalar(name))
+        return self.read(self.outer.scalar(name))
 
     def draw(self, op: Op, shape: Shape, attrs: Attrs) -> Tensor:
-        """Drawn in the program around the region, whose sites are numbered there."""
-        return self.enclosed(self.outer.draw(op, shape, attrs))
+        """Drawn here, and drawn again wherever the region is computed again; inside of a loop by the loop."""
+        return self.read(self.outer.draw(op, shape, attrs)) if self.in_loop() else super().draw(op, shape, attrs)
 
-    def update(self, buffer: Buffer, value: Any) -> NoReturn:
+    def in_loop(self) -> bool:
+        return isinstance(self.outer, RegionTrace) and self.outer.in_loop()
+
+    def update(self, buffer: Buffer, value: Any) -> None:
         raise TraceError(
             self.at_line(
                 f"a buffer cannot be assigned inside of {self.builder.name}, which is a part of the program",
@@ -58,6 +68,9 @@ class BodyTrace(RegionTrace):
         self.rounds = rounds
         self.drawn: dict[str, Tensor] = {}
 
+    def in_loop(self) -> bool:
+        return True
+
     def draw(self, op: Op, shape: Shape, attrs: Attrs) -> Tensor:
         stacked = self.outer.draw(op, (self.rounds, *shape), attrs)
         name = f"random.{len(self.drawn)}"
@@ -74,3 +87,99 @@ class BodyTrace(RegionTrace):
                 "keep the value traced (gt.where instead of if)",
             )
         )
+
+
+class PartTrace(RegionTrace):
+    """The trace of a part that runs where it stands. Buffers that it assigns to are `written`: the trace around it has
+    to update them."""
+
+    def __init__(self, name: str, outer: Trace) -> None:
+        super().__init__(name, outer)
+        self.written: dict[int, Buffer] = {}
+
+    def update(self, buffer: Buffer, value: Any) -> None:
+        self.stored[id(buffer)] = self.fitted(buffer, value)
+        self.written[id(buffer)] = buffer
+
+
+class ClosedTrace(RegionTrace):
+    """The trace of a part that may read its arguments only: `what` it is for, an error says."""
+
+    def __init__(self, name: str, outer: Trace, what: str) -> None:
+        super().__init__(name, outer)
+        self.what = what
+
+    def enclosed(self, ref: Ref) -> Tensor:
+        if ref._value in self._enclosed:
+            return self._enclosed[ref._value]
+        raise TraceError(
+            self.at_line(
+                f"{self.what} reads {ref._builder.describe(ref._value)}, which is not one of its arguments: "
+                "no gradient would flow to it",
+                "the value as one more argument of the rule, with a gradient of its own",
+            )
+        )
+
+    def update(self, buffer: Buffer, value: Any) -> NoReturn:
+        raise TraceError(self.at_line(f"{self.what} assigns to a buffer: it may only compute", "return the new value"))
+
+
+# parts of functions -------------------------------------------------------------------------------------------------
+def is_operand(x: Any) -> bool:
+    """What a node reads: traced values, arrays, parameters. Python numbers and Dims stay numbers inside the region."""
+    return isinstance(x, (Ref, np.ndarray)) or (hasattr(x, "__array__") and not isinstance(x, np.generic))
+
+
+def operands_of(fn: Callable[..., Any], args: tuple) -> tuple[Structure, list[tuple[str, Any]]]:
+    """How the arguments of `fn` are nested, and those that are operands with their names."""
+    return _flatten_arguments(args, _argument_names(fn, args, None, set()), is_operand)
+
+
+def as_operand(trace: Trace, x: Any) -> Tensor:
+    """`x` as a value of the running trace; an array becomes a constant of it."""
+    x = _resolve(x)
+    if isinstance(x, Tensor):
+        return x
+    constant = trace.builder.wrap(trace.builder.operand(x))
+    trace.builder.flush()
+    return constant
+
+
+@dataclass(frozen=True)
+class TracedRegion:
+    """`graph` takes its arguments, then the values that it `reads` from the program around it; its last outputs are the
+    new values of the buffers in `updates`."""
+
+    graph: Graph
+    reads: tuple[Tensor, ...]
+    updates: tuple[Buffer, ...]
+
+
+def trace_region(
+    name: str,
+    fn: Callable[..., Mapping[str, Any]],
+    inputs: Sequence[tuple[str, Ref | TensorType]],
+    closed: str = "",
+) -> TracedRegion:
+    """Records `fn(*inputs)`, which gives outputs by name, as a region of the running trace.
+
+    inputs: names with values of the running trace, or with types. `closed` says what the region is for in the error
+    that reading any other value is.
+    """
+    outer = current_trace()
+    assert outer is not None
+    trace = ClosedTrace(name, outer, closed) if closed else PartTrace(name, outer)
+    try:
+        with running(trace):
+            values = [
+                trace.input(n, x.type if isinstance(x, Ref) else x, "input", x if isinstance(x, Ref) else None)
+                for n, x in inputs
+            ]
+            outputs = [(key, _resolve(value)) for key, value in fn(*values).items()]
+            buffers = tuple(trace.written.values()) if isinstance(trace, PartTrace) else ()
+            outputs += [(f"buffer.{i}", trace.stored[id(b)]) for i, b in enumerate(buffers)]
+            graph = trace.builder.graph(outputs, symbols={}, guards=())
+            trace.builder.flush()
+    finally:
+        trace.ended = True
+    return TracedRegion(graph, tuple(trace.closure.values()), buffers)

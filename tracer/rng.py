@@ -66,6 +66,16 @@ def next_step() -> None:
     _eager.site = 0
 
 
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """Eager draws inside start where they stand, and afterwards they stand there again."""
+    state, step, site = _eager, _eager.step, _eager.site
+    try:
+        yield
+    finally:
+        state.step, state.site = step, site
+
+
 def draw(name: str, shape: tuple, **attrs: Any) -> Any:
     """The random op of that name for a shape of ints and Dims, at a site of its own."""
     sizes, trace = _shape(shape), current_trace()

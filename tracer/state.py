@@ -38,3 +38,11 @@ def running(trace: Trace | None) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+def no_gradient_kept(what: str, name: str) -> AttributeError:
+    """The error for PyTorch's `x.grad`, `x.backward()` and the like."""
+    return AttributeError(
+        f"{what} has no {name}: gradients are returned, not kept\n"
+        "  write value, gradient = gt.value_and_grad(f)(x), or step = gt.compile(model, loss=..., optimizer=...)"
+    )

@@ -17,7 +17,7 @@ from . import functional as f
 from . import numpy_protocol
 from .indexing import index
 from .methods import Methods
-from .state import TraceError
+from .state import TraceError, no_gradient_kept
 from .update import At
 
 if TYPE_CHECKING:
@@ -48,6 +48,14 @@ class Tensor(Methods):
 
     def __pow__(self, other: Any) -> Any:
         return e.pow(self, other) if isinstance(other, int) else super().__pow__(other)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """PyTorch's: it says nothing here, for gt.grad and gt.value_and_grad are told what to differentiate."""
+        return self
+
+    @property
+    def grad(self) -> NoReturn:
+        raise no_gradient_kept("a traced value", "grad")
 
     # shapes ---------------------------------------------------------------------------------------------------------
     def reshape(self, *shape: Any) -> Any:

@@ -85,6 +85,7 @@ def trace(
     train: bool | None = True,
     names: Sequence[str] | None = None,
     dims: Mapping[str, Mapping[int, str | Dim]] | None = None,
+    known: Mapping[int, str] | None = None,
 ) -> Traced:
     """Records `fn(*args)`.
 
@@ -92,11 +93,13 @@ def trace(
     bools, strings and None stay what they are. `module` gives the parameters and buffers, declared in
     registration order (default: `fn` itself if it is a Module). `train` sets its mode for the trace (None
     leaves it). `names` names the arguments (default: the parameters of `fn`). `dims={"x": {0: "B"}}` makes
-    axes of example arrays symbolic.
+    axes of example arrays symbolic. `known` has names, by id, of parameters and buffers that an earlier trace has met
+    and that no module registers.
     """
     if module is None and isinstance(fn, Module):
         module = fn
     running_trace = Trace(name or _name_of(fn), current_trace())
+    running_trace.known = known or {}
     stored = [] if module is None else [*module.named_parameters(), *module.named_buffers()]
     roots = _argument_names(fn, args, names, {path for path, _ in stored})
     arguments, leaves = _flatten_arguments(args, roots)
@@ -142,10 +145,12 @@ def _array(x: Any) -> np.ndarray:
     return np.asarray(x, np.float32) if type(x) is float else np.asarray(x)
 
 
-def _flatten_arguments(args: tuple, roots: Sequence[str]) -> tuple[Structure, list[tuple[str, Any]]]:
+def _flatten_arguments(
+    args: tuple, roots: Sequence[str], is_value: Callable[[Any], bool] = is_array
+) -> tuple[Structure, list[tuple[str, Any]]]:
     if len(args) != len(roots):
         raise TypeError(f"{len(args)} arguments for {', '.join(roots)}")
-    parts = [flatten(arg, root, is_array) for arg, root in zip(args, roots, strict=True)]
+    parts = [flatten(arg, root, is_value) for arg, root in zip(args, roots, strict=True)]
     leaves = [leaf for _, found in parts for leaf in found]
     return Structure(tuple(s.tree for s, _ in parts), tuple(n for n, _ in leaves), tuple(roots)), leaves
 

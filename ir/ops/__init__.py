@@ -1,8 +1,8 @@
 """The op records, by family. Importing this package fills the registry `ir.op.OPS`."""
 
-from . import cumulative, dynamic, elementwise, functions, index, linalg, nn, random, reduce, scan, shape, sort
+from . import cumulative, custom, dynamic, elementwise, functions, index, linalg, nn, random, reduce, scan, shape, sort
 
 __all__ = [
-    "cumulative", "dynamic", "elementwise", "functions", "index", "linalg", "nn", "random", "reduce", "scan", "shape",
-    "sort",
+    "cumulative", "custom", "dynamic", "elementwise", "functions", "index", "linalg", "nn", "random", "reduce", "scan",
+    "shape", "sort",
 ]  # fmt: skip

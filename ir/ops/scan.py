@@ -22,6 +22,7 @@ from ..types import DTYPES, TensorType, TypeRuleError
 class scan:
     """carry[t + 1], y[t] = body(constants, carry[t], x[t]) for every t, or from the last to the first if reverse"""
     kind = "loop"
+    regions = ("body",)
     def infer(*types, regions=(), consts, carries, length, reverse):
         if len(regions) != 1:
             raise TypeRuleError(f"needs one region, the body, got {len(regions)}")

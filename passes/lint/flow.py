@@ -14,6 +14,7 @@ from ...ir.crossings import Escape, Reentry
 from ...ir.dims import DimScope, dim_scope, quiet
 from ...ir.graph import Graph, Literal, Node, Value
 from ...ir.op import OPS, NoGradient, Op
+from ..autodiff import Differentiable
 from .unroll import unrolled
 
 
@@ -36,7 +37,12 @@ class Cut:
     @property
     def reason(self) -> NoGradient | None:
         """Why the op has no derivative, where it is an op that has none."""
-        return OPS[self.by.op].nondiff if isinstance(self.by, Node) else None
+        return OPS[self.by.op].why_not(self.by.attrs) if isinstance(self.by, Node) else None
+
+
+def is_opaque(cut: Cut) -> bool:
+    """Whether it is a callback that the gradient stops at."""
+    return isinstance(cut.by, Node) and cut.by.op == "callback"
 
 
 class Flow:
@@ -173,10 +179,10 @@ class Flow:
 
 
 @lru_cache(maxsize=4096)
-def _differentiable(op: Op, types: tuple, attrs: tuple, numbers: tuple) -> tuple[bool, ...]:
+def _differentiable(op: Op, types: tuple, attrs: tuple, numbers: tuple, regions: tuple) -> tuple[bool, ...]:
     """For each operand, whether the op's derivative has a cotangent for it: the rule is asked."""
     floats = tuple(t.is_float for t in types)
-    if op.nondiff is not None:
+    if op.why_not(dict(attrs)) is not None:
         return (False,) * len(types)
     if op.vjp is None:  # a region: the rule of its nodes decides, and all floats may pass
         return floats
@@ -184,10 +190,12 @@ def _differentiable(op: Op, types: tuple, attrs: tuple, numbers: tuple) -> tuple
     args = [builder.input(f"x{i}", t) if n is None else n for i, (t, n) in enumerate(zip(types, numbers, strict=True))]
     try:
         with dim_scope(builder.scope), quiet():
-            out = op(*args, **dict(attrs))
+            out = builder.emit(op, args, dict(attrs), regions)
             outs = out if isinstance(out, tuple) else (out,)
             gs = tuple(builder.input(f"g{i}", o.type) for i, o in enumerate(outs))
-            parts = op.vjp(gs if len(outs) > 1 else gs[0], out, *args, **dict(attrs))
+            keywords = op.keywords(dict(attrs), tuple(Differentiable(builder, r) for r in regions))
+            several = len(outs) > 1 or op.regions
+            parts = op.vjp(gs if several else gs[0], outs if several else out, *args, **keywords)
     except Exception:  # a rule that needs more than types
         return floats
     return tuple(p is not None and is_float for p, is_float in zip(parts, floats, strict=True))
@@ -200,4 +208,4 @@ def differentiable_operands(node: Node) -> tuple[bool, ...]:
         return (False,) * len(node.inputs)
     types = tuple(o.type for o in node.inputs)
     numbers = tuple(o.value if isinstance(o, Literal) else None for o in node.inputs)
-    return _differentiable(op, types, tuple(node.attrs.items()), numbers)
+    return _differentiable(op, types, tuple(node.attrs.items()), numbers, node.regions)

@@ -12,7 +12,7 @@ from gradtape.ir.op import OPS, NoGradient, Op, no_gradient, op
 from gradtape.ir.types import TensorType
 from rows import ROWS
 
-KINDS = ("elementwise", "reduce", "view", "copy", "composite", "gemm", "kernel", "constant", "loop")
+KINDS = ("elementwise", "reduce", "view", "copy", "composite", "gemm", "kernel", "constant", "loop", "callback")
 WHYS = ("not differentiable", "zero almost everywhere", "not written yet")
 REDUCTIONS = ("sum", "prod", "max", "min", "any", "all")
 

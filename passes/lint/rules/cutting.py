@@ -8,6 +8,7 @@ from ....ir.graph import Node
 from ....ir.op import OPS
 from ..evidence import Evidence
 from ..finding import Finding, Site
+from ..flow import is_opaque
 from ..rule import rule
 
 
@@ -82,6 +83,8 @@ def discrete(e: Evidence) -> Iterator[Finding]:
     for cut in e.flow.cuts():
         if not cut.killed or not isinstance(cut.by, Node) or cut.by.op == "stop_gradient":
             continue
+        if is_opaque(cut) and cut.target.type.is_float:
+            continue  # GT-A05, or what lies behind has stopped the gradient already
         to_integers = cut.by.op == "cast" and not cut.target.type.is_float
         if to_integers or (cut.reason and cut.reason.kind == "not differentiable"):
             why = "integers carry no gradient" if to_integers else cut.reason.reason if cut.reason else ""

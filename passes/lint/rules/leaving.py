@@ -8,7 +8,30 @@ from ....ir.graph import Node, Value
 from ....ir.op import OPS
 from ..evidence import Evidence
 from ..finding import NOWHERE, Finding, Site
+from ..flow import is_opaque
 from ..rule import rule
+
+
+@rule("GT-A05", "error", "S", "an opaque callback without a rule")
+def opaque(e: Evidence) -> Iterator[Finding]:
+    """gt.callback runs Python that nothing looks into: without `vjp` no gradient comes through it. An index or a mask
+    that it gives is fine.
+
+    Broken:
+        h = gt.callback(scipy.special.j0, h)
+
+    Right:
+        h = gt.callback(scipy.special.j0, h, vjp=lambda g, y, x: -g * scipy.special.j1(x))
+    """
+    for cut in e.flow.cuts():
+        if isinstance(cut.by, Node) and is_opaque(cut) and cut.target in e.flow.alive:  # a gradient comes, and ends
+            yield opaque.finding(
+                Site.of(cut.by.location),
+                f"{cut.by.attrs['function']} is opaque Python, and no gradient comes through it",
+                cut.reason.reason if cut.reason else "",
+                "gt.callback(..., vjp=...), or gt.stop_gradient(gt.callback(...)) where a cut is meant",
+                (*cut.killed, *cut.partial),
+            )
 
 
 @rule("GT-A06", "error", "S", "an op without a backward rule")
