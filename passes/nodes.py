@@ -94,7 +94,8 @@ def bounded(to: Lowering, node: Node) -> None:
         Operand(View(out.buffer, 0, (1,)), "w"),
         Operand(View(to.error_word().buffer, 0, (0,)), "rw"),
     )
-    params = (len(to.steps), node.attrs["size"])
+    ignore = node.attrs.get("ignore")
+    params = (len(to.steps), node.attrs["size"], 0 if ignore is None else ignore)  # 0 is in range anyway
     to.steps.append(Instr("bounded_i64", axes, operands, (0,), params, node.location, "bounded"))
 
 

@@ -1,5 +1,7 @@
 """Rows of ir/ops/index.py."""
 
+import numpy as np
+
 from cases import INTEGERS, NUMBERS, In, case, refused, row
 
 
@@ -42,7 +44,8 @@ row(
 )
 row(
     "bounded",
-    [case(In(shape, 0, 4), size=5) for shape in ((4,), (2, 3), (), (1,), (0,))],
+    [case(In(shape, 0, 4), size=5) for shape in ((4,), (2, 3), (), (1,), (0,))]
+    + [case(In((6,), -1, 4), size=5, ignore=-1), case(np.array([7, 0, 4]), size=5, ignore=7)],
     INTEGERS,
     [refused("f32[4]", "indices are integers", size=5)],
 )

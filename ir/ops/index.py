@@ -53,15 +53,21 @@ class scatter_add:
 
 @op
 class bounded:
-    """the indices themselves, each checked to lie in [0, size) when the program runs"""
+    """the indices themselves, each checked to lie in [0, size) when the program runs; one equal to `ignore` passes"""
     kind = "kernel"
-    def infer(indices, *, size):
+    def infer(indices, *, size, ignore=None):
         if not indices.is_integer:
             raise TypeRuleError(f"indices are integers, got {indices}; write indices.astype('i64')")
         return TensorType("i64", indices.shape)
-    def ref(indices, *, size):
-        bad = (indices < 0) | (indices >= size)
-        if np.any(bad):
-            raise IndexError(f"index {np.asarray(indices)[bad].reshape(-1)[0]} is out of range for {size} classes")
+    def ref(indices, *, size, ignore=None):
+        check_bounds("index", indices, size, ignore)
         return indices
     vjp = no_gradient("an index is not differentiable")
+
+
+def check_bounds(what, indices, size, ignore):
+    bad = (indices < 0) | (indices >= size)
+    if ignore is not None:
+        bad = bad & (indices != ignore)
+    if np.any(bad):
+        raise IndexError(f"{what} {np.asarray(indices)[bad].reshape(-1)[0]} is out of range for {size} classes")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dims import require_equal
+from ..dims import require_equal, same_shape
 from ..op import op
 from ..types import TensorType, TypeRuleError
-from .elementwise import equal, erf, exp, log, rsqrt, tanh, where
-from .functions import isfinite
-from .index import bounded
+from .elementwise import equal, erf, exp, log, maximum, not_equal, rsqrt, tanh, where
+from .functions import isfinite, log1p
+from .index import bounded, check_bounds
 from .reduce import max_, mean, sum_
 from .rules import need_axes, need_axis, need_float
 from .shape import iota, reshape
@@ -122,33 +122,78 @@ class rms_norm:
 
 @op
 class nll_from_logits:
-    """-log_softmax(logits)[target], one number per row; classes are the last axis, which stays with size 1"""
-    def infer(logits, target):
+    """-log_softmax(logits)[target], one number per row, 0 where the target is `ignore`; classes are the last axis,
+    which stays with size 1"""
+    def infer(logits, target, *, ignore=None):
         if not logits.is_float or logits.ndim == 0:
             raise TypeRuleError(f"the logits are float[..., classes], got {logits}")
-        if not target.is_integer:
-            raise TypeRuleError(f"the target names classes by integers, got {target}")
-        expected = TensorType("i64", logits.shape[:-1])
-        if target.ndim != expected.ndim or not all(map(require_equal, target.shape, expected.shape)):
-            raise TypeRuleError(f"logits {logits} need a target {expected}, got {target}")
+        need_classes("logits", logits, target)
         return TensorType(logits.dtype, (*logits.shape[:-1], 1))
-    def ref(logits, target):
-        bad = (target < 0) | (target >= logits.shape[-1])
-        if np.any(bad):
-            raise IndexError(f"class {np.asarray(target)[bad].reshape(-1)[0]} is out of range for {logits.shape[-1]} classes")
-        picked = np.take_along_axis(logits, np.asarray(target)[..., None].astype(np.int64), axis=-1)
-        return logsumexp.ref(logits, axis=logits.ndim - 1) - picked
-    def body(logits, target):
-        target = bounded(target, size=logits.shape[-1])
-        picked = sum_(where(_chosen(logits, target), logits, 0.0), axes=(logits.ndim - 1,), keepdims=True)
-        return logsumexp(logits, axis=logits.ndim - 1) - picked
-    def vjp(g, y, logits, target):
-        target = bounded(target, size=logits.shape[-1])
+    def ref(logits, target, *, ignore=None):
+        check_bounds("class", target, logits.shape[-1], ignore)
+        target = np.asarray(target)[..., None].astype(np.int64)
+        kept = np.ones_like(target, bool) if ignore is None else target != ignore
+        picked = np.take_along_axis(logits, np.where(kept, target, 0), axis=-1)
+        return np.where(kept, logsumexp.ref(logits, axis=logits.ndim - 1) - picked, logits.dtype.type(0))
+    def body(logits, target, *, ignore=None):
+        chosen, kept = _chosen(logits, target, ignore)
+        picked = sum_(where(chosen, logits, 0.0), axes=(logits.ndim - 1,), keepdims=True)
+        loss = logsumexp(logits, axis=logits.ndim - 1) - picked
+        return loss if kept is None else where(kept, loss, 0.0)
+    def vjp(g, y, logits, target, *, ignore=None):
+        chosen, kept = _chosen(logits, target, ignore)
         p = exp(logits - logsumexp(logits, axis=logits.ndim - 1))
-        return g * (p - where(_chosen(logits, target), 1.0, 0.0)), None
+        return (g if kept is None else where(kept, g, 0.0)) * (p - where(chosen, 1.0, 0.0)), None
 
 
-def _chosen(logits, target):
-    """bool[..., classes]: the class that the target names."""
-    classes = iota.like(logits, shape=logits.shape[-1:], axis=0, dtype=target.type.dtype)
-    return classes == reshape(target, shape=(*target.shape, 1))
+def need_classes(name, scores, target):
+    """The target must name a class for each row of `scores`, whose last axis is that of the classes."""
+    if not target.is_integer:
+        raise TypeRuleError(f"the target names classes by integers, got {target}; write target.astype('i64')")
+    rows, classes = scores.shape[:-1], f"{name} {scores} need a target {TensorType('i64', scores.shape[:-1])}, got {target}"
+    if target.ndim == len(rows) and same_shape(target.shape, (*scores.shape[:1], *scores.shape[2:])) and not same_shape(target.shape, rows):
+        raise TypeRuleError(f"{classes}; classes are the last axis here: write gt.moveaxis({name}, 1, -1)")
+    if target.ndim == scores.ndim and same_shape(target.shape, scores.shape):
+        raise TypeRuleError(f"{classes}; write target.argmax(-1) for one-hot rows, target.astype('f32') for probabilities")
+    if target.ndim != len(rows) or not all(map(require_equal, target.shape, rows)):
+        raise TypeRuleError(classes)
+
+
+def _chosen(logits, target, ignore):
+    """bool[..., classes]: the class that the target names; bool[..., 1]: whether it counts, None where all do."""
+    target = bounded(target, size=logits.shape[-1], ignore=ignore)
+    target = reshape(target, shape=(*target.shape, 1))
+    classes = iota.like(logits, shape=logits.shape[-1:], axis=0, dtype="i64")
+    return equal(classes, target), None if ignore is None else not_equal(target, ignore)
+
+
+@op
+class cross_entropy_from_logits:
+    """sum of -q * log_softmax(logits) over the classes, one number per row, for the weights q of the classes: of q = 0
+    nothing, also where the logit is -inf; classes are the last axis, which stays with size 1"""
+    promote = True
+    def infer(logits, q):
+        if logits.ndim == 0 or logits.ndim != q.ndim or not all(map(require_equal, logits.shape, q.shape)):
+            raise TypeRuleError(f"logits {logits} need a weight for each class, got {q}")
+        return TensorType(need_float(logits, q).dtype, (*logits.shape[:-1], 1))
+    def ref(logits, q):
+        surprise = logsumexp.ref(logits, axis=logits.ndim - 1) - logits
+        return np.sum(np.where(q == 0, 0, q * surprise), axis=-1, keepdims=True)
+    def body(logits, q):
+        surprise = logsumexp(logits, axis=logits.ndim - 1) - logits
+        return sum_(where(equal(q, 0.0), 0.0, q * surprise), axes=(logits.ndim - 1,), keepdims=True)
+    def vjp(g, y, logits, q):
+        top = logsumexp(logits, axis=logits.ndim - 1)
+        return g * (exp(logits - top) * sum_(q, axes=(q.ndim - 1,), keepdims=True) - q), g * (top - logits)
+
+
+@op
+class binary_cross_entropy:
+    """-t * log(p) - (1 - t) * log(1 - p), with logarithms from -100 up, so that p = 0 and p = 1 have finite losses"""
+    promote = True
+    infer = need_float
+    def ref(p, t): return -t * np.maximum(np.log(p), -100) - (1 - t) * np.maximum(np.log1p(-p), -100)
+    def body(p, t): return -t * maximum(log(p), -100.0) - (1.0 - t) * maximum(log1p(-p), -100.0)
+    def vjp(g, y, p, t):
+        # (p - t) / (p (1 - p)) has a pole where the sigmoid saturates; PyTorch bounds it there
+        return g * (p - t) / maximum(p * (1.0 - p), 1e-12), g * (maximum(log1p(-p), -100.0) - maximum(log(p), -100.0))

@@ -27,10 +27,10 @@ def scatter_add(dtype: str) -> Kernel:
 
 
 def bounded(dtype: str) -> Kernel:
-    """out[i] = index[i] for i < count, with 0 for an index outside of [0, size), noted in err as gather
-    does.
+    """out[i] = index[i] for i < count. One outside of [0, size) that is not `ignore` becomes 0, and is noted in err
+    as gather does.
     """
-    params = "index:i64* out:i64* err:i64* node:i64 size:i64 count:i64 first:i64"
+    params = "index:i64* out:i64* err:i64* node:i64 size:i64 ignore:i64 count:i64 first:i64"
     pairs = tuple((p, t) for p, t in (item.split(":") for item in params.split()))
     return Kernel("bounded_i64", pairs, f"def bounded_i64({', '.join(p for p, _ in pairs)}):{BOUNDED}")
 
@@ -38,7 +38,7 @@ def bounded(dtype: str) -> Kernel:
 BOUNDED = """
     for i in range(count):
         value = ld(index, i)
-        if value < 0 or value >= size:
+        if (value < 0 or value >= size) and value != ignore:
             if atomic_swap(err, 0, 1):
                 st(err, 1, node)
                 st(err, 2, first + i)
@@ -108,5 +108,5 @@ def scatter_add_words(part: Part) -> list[int]:
 
 
 def bounded_words(part: Part) -> list[int]:
-    node, size = part.call.params
-    return [*part.pointers, int(node), int(size), part.sizes[0], part.starts[0]]
+    node, size, ignore = part.call.params
+    return [*part.pointers, int(node), int(size), int(ignore), part.sizes[0], part.starts[0]]
