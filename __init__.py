@@ -47,10 +47,17 @@ from .tracer import (  # arrays
     arange, eye, full, full_like, ones, ones_like, uniform, zeros, zeros_like,
 )
 from .tracer import (  # networks
-    dropout, embedding, layer_norm, linear, matmul, one_hot, rms_norm, scaled_dot_product_attention, take,
+    batch_norm, cosine_similarity, dropout, dropout1d, dropout2d, embedding, group_norm, instance_norm, layer_norm,
+    linear, matmul, normalize, one_hot, pairwise_distance, rms_norm, scaled_dot_product_attention, take,
+)
+from .tracer import (  # activations
+    celu, elu, glu, hardshrink, hardsigmoid, hardswish, hardtanh, leaky_relu, logsigmoid, mish, prelu, relu6, selu,
+    softmin, softplus, softshrink, softsign, tanhshrink,
 )
 from .tracer import (  # losses
-    binary_cross_entropy_with_logits, cross_entropy, l1_loss, mse, mse_loss, nll_loss,
+    binary_cross_entropy, binary_cross_entropy_with_logits, cosine_embedding_loss, cross_entropy, gaussian_nll_loss,
+    hinge_embedding_loss, huber_loss, kl_div, l1_loss, margin_ranking_loss, mse, mse_loss,
+    multilabel_soft_margin_loss, nll_loss, poisson_nll_loss, smooth_l1_loss, soft_margin_loss, triplet_margin_loss,
 )
 # fmt: on
 # isort: on

@@ -1,5 +1,6 @@
 """Python model code -> Graph: Tensor, Module, Parameter, trace, ledger, and the op namespace."""
 
+from .activation import *  # noqa: F403
 from .context import LeakedTensor, NeedsValue, Trace
 from .elementwise import *  # noqa: F403
 from .functional import *  # noqa: F403
@@ -10,7 +11,7 @@ from .losses import *  # noqa: F403
 from .module import Buffer, Module, Parameter, buffer, freeze
 from .neural import *  # noqa: F403
 from .normalisation import *  # noqa: F403
-from .rng import dropout, generator, initial_seed, manual_seed, next_step, uniform
+from .rng import dropout, dropout1d, dropout2d, generator, initial_seed, manual_seed, next_step, uniform
 from .state import TraceError, current_trace
 from .structure import Structure
 from .tensors import Tensor
