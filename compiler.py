@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .entries import entry_function, graph_name, input_names, objective, only_output
-from .ir.build import TypeRuleViolation
 from .ir.dims import Dim, bind_shape
 from .ir.graph import Graph
 from .ir.replay import first_not_finite
@@ -32,7 +31,7 @@ from .passes.rewrite import expand
 from .passes.simplify import simplify
 from .runtime.program import Arena, GuardViolation, IndexOutOfRange, NotFinite, Program, aligned_array, compile_tape
 from .runtime.threads import available_cpus
-from .tracer.module import Module, Parameter
+from .tracer.module import Module, Parameter, Stored
 from .tracer.trace import Spec, Traced, spec, trace
 from .watching import Watch
 
@@ -138,9 +137,7 @@ class Compiled:
         assert self.model is not None
         self._parameters = self.model.named_parameters()  # walking the model in every step would cost 0.1 ms
         for name, holder in (*self._parameters, *self.model.named_buffers()):
-            if not holder.is_bound:  # else another Compiled has moved it: the store is the model's, and shared
-                holder._bind(aligned_array(holder.array.shape, holder.array.dtype))
-            self._store[name] = holder.array
+            self._store[name] = _memory_of(holder)
 
     # calls ----------------------------------------------------------------------------------------------------------
     def __call__(self, *args: Any) -> Any:
@@ -169,7 +166,8 @@ class Compiled:
             return out["loss"][()]
 
     def value_and_grad(self, *batch: Any) -> tuple[Any, dict[str, np.ndarray]]:
-        """The loss and the gradient of every trainable parameter by path, in train mode; nothing is updated."""
+        """The loss and the gradient of every trainable parameter by path, in train mode. No parameter is updated;
+        buffers are, as in any forward pass of training."""
         with self._lock:
             variant, inputs = self._prepare("value_and_grad", True, batch)
             out = self._run(variant, inputs)
@@ -212,7 +210,7 @@ class Compiled:
         except NotFinite as error:
             graph = variant.stages["differentiated"]
             assert isinstance(graph, Graph)
-            known = {**inputs, **{v.name: self._store[v.name] for v in graph.inputs if v.name in self._store}}
+            known = {**variant.program.store, **inputs}
             first = first_not_finite(graph, {v.name: known[v.name] for v in graph.inputs})
             fact = f"step {self._step}: {error}; weights and optimizer state are as before the step"
             raise NotFinite(f"{fact}\n  {first}" if first else fact) from None
@@ -233,11 +231,14 @@ class Compiled:
                 self._exact[key, shapes] = variant
                 return variant
         family.shapes.append(shapes)
+        dims = _symbolic_axes(family.shapes)
         try:
-            variant = self._build(entry, train, arrays, _symbolic_axes(family.shapes))
-        except TypeRuleViolation:
-            # with the sizes of this call alone: it works, or its error has numbers in it
+            variant = self._build(entry, train, arrays, dims)
+        except (TypeError, ValueError):
             family.shapes.pop()
+            if not dims:
+                raise
+            # with the sizes of this call alone: it works, or its error has numbers in it
             variant = self._build(entry, train, arrays, {})
         if not variant.fits(arrays):
             raise GuardViolation(f"the traced program does not serve the shapes {shapes} it was traced for")
@@ -279,7 +280,10 @@ class Compiled:
         stages["fused"] = graph
         tape = lower(graph, checks)
         stages["tape"] = tape
-        program = Program(tape, compile_tape(tape), self._store, self.threads, self._arena)
+        # what no module of the model registers, such as the class weights of a loss, has a number of this trace as name
+        captured = {**traced.captured, **{k: v for k, v in traced.buffers.items() if k not in self._store}}
+        store = self._store | {name: _memory_of(holder) for name, holder in captured.items()}
+        program = Program(tape, compile_tape(tape), store, self.threads, self._arena)
         inputs = traced.arguments.names
         return _Variant(
             traced, stages, program, inputs, tuple(traced.graph.input(n).type for n in inputs), _scalars(tape), report
@@ -474,6 +478,14 @@ def compile(
 
 
 # helpers ------------------------------------------------------------------------------------------------------------
+def _memory_of(holder: Stored) -> np.ndarray:
+    """The array of a parameter or buffer, moved to aligned memory by the first Compiled that meets it, and shared by
+    all."""
+    if not holder.is_bound:
+        holder._bind(aligned_array(holder.array.shape, holder.array.dtype))
+    return holder.array
+
+
 def _as_array(x: Any, position: int) -> np.ndarray:
     array = np.asarray(x)
     if array.dtype == np.float16 or array.dtype.kind not in "fiub":
