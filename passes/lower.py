@@ -29,14 +29,15 @@ from .triangle import triangles
 
 
 def lower(graph: Graph, checks: Sequence[str] = ()) -> Tape:
-    """The tape of an expanded graph. `checks` names scalar outputs that must be finite before anything is updated."""
+    """The tape of an expanded graph. `checks` names scalar outputs that must be finite before anything is updated; an
+    index out of range stops it there, too."""
     with dim_scope(DimScope(dict(graph.symbols), quiet=True)):
         return Lowering(graph, checks).run()
 
 
 def late_nodes(graph: Graph, checks: Sequence[str]) -> set[Node]:
-    """The nodes that only updates need: with something to check they must come after it."""
-    if not checks:
+    """The nodes that only updates need: they come after what may stop the program."""
+    if not checks and not graph.updates:
         return set()
     live = {v for name, v in graph.outputs if isinstance(v, Value)}
     early = set()
@@ -93,8 +94,8 @@ class Lowering:
         self.store = {n: self.views[graph.input(n)].buffer for n in updated}
         self.save_old_values(updated)
         items = self.partition.items
-        stopped = not self.checks
-        if self.checks:
+        stopped = not self.checks and not graph.updates
+        if not stopped:
             self.error_word()
         for position, item in enumerate(items):
             late = item.late if isinstance(item, Group) else item in self.late
