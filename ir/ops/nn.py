@@ -90,7 +90,7 @@ class gelu_erf:
 
 @op
 class layer_norm:
-    """(x - mean) / sqrt(var + eps) over axes; gain and bias are applied outside"""
+    """(x - mean) / sqrt(var + eps) over axes, also those of batch, group and instance norm; gain and bias come after it"""
     def infer(x, *, axes, eps):
         need_axes(x, axes)
         return need_float(x)
@@ -101,11 +101,11 @@ class layer_norm:
         d = x - mean(x, axes=axes, keepdims=True)
         return d * rsqrt(mean(d * d, axes=axes, keepdims=True) + eps)
     def vjp(g, y, x, *, axes, eps):
-        # with h the normalised x and r = 1/std: dx = r * (g - mean(g) - h * mean(g * h))
+        # with r = 1/std: dx = r * (g - mean(g) - y * mean(g * y)). By y rather than (x - mean) r: the gain's gradient keeps
+        # y anyway, and the forward kernel stored both, which are the same numbers.
         d = x - mean(x, axes=axes, keepdims=True)
         r = rsqrt(mean(d * d, axes=axes, keepdims=True) + eps)
-        h = d * r
-        return (r * (g - mean(g, axes=axes, keepdims=True) - h * mean(g * h, axes=axes, keepdims=True)),)
+        return (r * (g - mean(g, axes=axes, keepdims=True) - y * mean(g * y, axes=axes, keepdims=True)),)
 
 
 @op
@@ -116,8 +116,7 @@ class rms_norm:
     def body(x, *, axes, eps): return x * rsqrt(mean(x * x, axes=axes, keepdims=True) + eps)
     def vjp(g, y, x, *, axes, eps):
         r = rsqrt(mean(x * x, axes=axes, keepdims=True) + eps)
-        h = x * r
-        return (r * (g - h * mean(g * h, axes=axes, keepdims=True)),)
+        return (r * (g - y * mean(g * y, axes=axes, keepdims=True)),)
 
 
 @op
