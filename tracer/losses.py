@@ -179,6 +179,8 @@ def gaussian_nll_loss(
     """
     prediction, target = _same_rank(prediction, target)
     if isinstance(var, (int, float)):
+        if var < 0.0:
+            raise ValueError(f"gaussian_nll_loss: var is at least 0, got {var}")
         var = max(var, eps)
         log = math.log(var)
     else:

@@ -72,11 +72,13 @@ class _ByChannel(Module):
         affine: bool = True,
         track_running_stats: bool = True,
         dtype: Any = "float32",
+        *,
+        bias: bool = True,
     ) -> None:
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.affine, self.track_running_stats = affine, track_running_stats
         self.weight = init.ones_(init.empty(num_features, dtype=dtype)) if affine else None
-        self.bias = init.empty(num_features, dtype=dtype) if affine else None
+        self.bias = init.empty(num_features, dtype=dtype) if affine and bias else None
         self.running_mean = gt.buffer(np.zeros(num_features, dtype)) if track_running_stats else None
         self.running_var = gt.buffer(np.ones(num_features, dtype)) if track_running_stats else None
         self.num_batches_tracked = gt.buffer(np.int64(0)) if track_running_stats else None
@@ -133,8 +135,10 @@ class _InstanceNorm(_ByChannel):
         affine: bool = False,
         track_running_stats: bool = False,
         dtype: Any = "float32",
+        *,
+        bias: bool = True,
     ) -> None:
-        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype)
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype, bias=bias)
 
     def forward(self, x: Any) -> Any:
         self._check(x)
@@ -172,13 +176,20 @@ class GroupNorm(Module):
     and bias (C,)."""
 
     def __init__(
-        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, dtype: Any = "float32"
+        self,
+        num_groups: int,
+        num_channels: int,
+        eps: float = 1e-5,
+        affine: bool = True,
+        dtype: Any = "float32",
+        *,
+        bias: bool = True,
     ) -> None:
         if num_groups < 1 or num_channels % num_groups:
             raise ValueError(f"num_channels {num_channels} is not a multiple of num_groups {num_groups}")
         self.num_groups, self.num_channels, self.eps, self.affine = num_groups, num_channels, eps, affine
         self.weight = init.ones_(init.empty(num_channels, dtype=dtype)) if affine else None
-        self.bias = init.empty(num_channels, dtype=dtype) if affine else None
+        self.bias = init.empty(num_channels, dtype=dtype) if affine and bias else None
 
     def forward(self, x: Any) -> Any:
         return gt.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)

@@ -1,4 +1,4 @@
-"""Layers: traced with a symbolic batch against eager, keys, initial distributions. Against PyTorch: test_layers_torch."""
+"""Layers: traced with a symbolic batch against eager, keys, initial distributions. (PyTorch: test_layers_torch.)"""
 
 import math
 from typing import Any
