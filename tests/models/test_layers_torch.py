@@ -5,6 +5,7 @@ A row is a call that reads the same in both libraries, and its inputs: `row("Bat
 2))`. In it `array` makes an array of either library, and `call("normalize", dim=-1)` a module of a function.
 """
 
+import inspect
 import zlib
 from dataclasses import dataclass
 from functools import partial
@@ -378,3 +379,48 @@ def test_a_state_dict_goes_both_ways(call: str) -> None:
     give(twin, back)
     for key, array in state(twin).items():
         np.testing.assert_array_equal(array, back[key], err_msg=key)
+
+
+def test_a_new_module_holds_what_pytorchs_does() -> None:
+    """Where PyTorch starts with one number, so do we; what it draws at random is looked at in test_layers."""
+    compared = 0
+    for call in sorted({r.call for r in ROWS}):
+        layer, twin = state(ours(call, "float32")), state(theirs(call, "float32"))
+        for key, array in twin.items():
+            if np.ptp(array) == 0 and "array(" not in call:
+                np.testing.assert_array_equal(layer[key], array, err_msg=f"{call} {key}")
+                compared += 1
+    assert compared > 50
+
+
+NOT_TAKEN = {
+    "size_average",
+    "reduce",
+    "min_value",
+    "max_value",
+    "device",
+    "dtype",
+}  # old, or elsewhere
+DIFFERENT = {("Softmax", "dim"), ("LogSoftmax", "dim"), ("Softmin", "dim")}  # guessed from the rank for None there
+FEWER = {"Embedding"}  # of the options at the end
+
+
+@pytest.mark.parametrize("name", [n for n in gt.nn.__all__ if isinstance(getattr(torch.nn, n, None), type)])
+def test_constructors_take_what_pytorchs_do(name: str) -> None:
+    """The same options in the same order with the same defaults."""
+    mine, its = getattr(gt.nn, name), getattr(torch.nn, name)
+    if mine in (gt.nn.Module, gt.nn.Parameter, gt.nn.ModuleList, gt.nn.ModuleDict):
+        return
+    options, theirs_ = (
+        [
+            (p.name, (name, p.name) in DIFFERENT or p.default)
+            for p in inspect.signature(c).parameters.values()
+            if p.name not in NOT_TAKEN and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
+        for c in (mine, its)
+    )
+    if name in FEWER:
+        theirs_ = theirs_[: len(options)]
+    if ("bias", True) not in theirs_:  # norms have it from PyTorch 2.13 on
+        options = [o for o in options if o != ("bias", True)]
+    assert options == theirs_
