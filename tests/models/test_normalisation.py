@@ -185,6 +185,29 @@ def test_the_normal_numbers_are_stored_once():
     assert sum("w" in o.mode and o.view.buffer in large for o in norm.operands) == 2  # they, and relu's result
 
 
+@pytest.mark.parametrize(
+    ("make", "shape"), [(lambda: nn.BatchNorm2d(6), (32, 6, 9, 8)), (lambda: nn.BatchNorm1d(8), (2048, 8))]
+)
+def test_threads_share_a_norm(make, shape):
+    x = RNG.standard_normal(shape).astype(np.float32)
+    model = Normed(make(), shape)
+    results = []
+    for threads in (1, 2, 3):
+        compiled = gt.compile(model, loss=gt.mse_loss, threads=threads)
+        loss, grads = compiled.value_and_grad(x, x)
+        results.append([loss, *grads.values()])
+        if threads > 1:
+            assert any(call and sum(s is not None for s in call.shares) > 1 for call in _calls(compiled))
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-5 * np.abs(a).max())
+
+
+def _calls(compiled):
+    (bound,) = compiled._latest.program._bound.values()
+    return bound.plan.calls
+
+
 # dropout of channels ----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
     ("layer", "shape", "axes"),
