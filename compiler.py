@@ -280,7 +280,7 @@ class Compiled:
         stages["fused"] = graph
         tape = lower(graph, checks)
         stages["tape"] = tape
-        # what no module of the model registers, such as the class weights of a loss, has a number of this trace as name
+        # what no module of the model registers, such as the class weights of a loss, has a name of this trace only
         captured = {**traced.captured, **{k: v for k, v in traced.buffers.items() if k not in self._store}}
         store = self._store | {name: _memory_of(holder) for name, holder in captured.items()}
         program = Program(tape, compile_tape(tape), store, self.threads, self._arena)

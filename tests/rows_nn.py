@@ -35,6 +35,14 @@ for name in ("layer_norm", "rms_norm"):
         ],
     )
 row(
+    "is_class",
+    [case(In(shape, 0, 4), size=5) for shape in ((3,), (2, 3), (), (0,))]
+    + [case(In((1,), 0, 0), size=1), case(In((T,), 0, 4), sizes={"T": 3}, size=5)]
+    + [case(np.array([0, -100, 4, 2]), size=5, ignore=-100), case(In((2, 3), 0, 4), size=5, ignore=2)],
+    INTEGERS,
+    [refused("f32[3]", r"the target names classes by integers, got f32\[3\]", size=5)],
+)
+row(
     "nll_from_logits",
     [
         case(In((*shape, 5), *WIDE), In(shape, 0, 4, dtype))

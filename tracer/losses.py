@@ -10,9 +10,6 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from ..ir.build import Ref
 from ..ir.op import OPS
 from ..ir.ops.nn import need_classes
 from ..ir.types import TypeRuleError
@@ -55,9 +52,10 @@ def cross_entropy(
     if weight is None and not label_smoothing:
         loss = run(OPS["nll_from_logits"], logits, target, ignore=ignore_index)
         return _reduction(loss, logits.shape[:-1], reduction, _counted(target, None, ignore_index))
-    chosen, kept = _chosen("logits", logits, target, ignore_index)
-    q = f.astype(chosen, f.dtype_of(logits)) * (1.0 - label_smoothing) + label_smoothing / logits.shape[-1]
-    loss = run(OPS["cross_entropy_from_logits"], logits, _only(kept, q if weight is None else q * weight))
+    q = f.astype(_chosen("logits", logits, target, ignore_index), f.dtype_of(logits))
+    q = q * (1.0 - label_smoothing) + label_smoothing / logits.shape[-1]
+    q = _only_counted(q if weight is None else q * weight, f.expand_dims(target, -1), ignore_index)
+    loss = run(OPS["cross_entropy_from_logits"], logits, q)
     return _reduction(loss, logits.shape[:-1], reduction, _counted(target, weight, ignore_index))
 
 
@@ -67,9 +65,8 @@ def nll_loss(
 ) -> Any:
     """-log_probs[target]: log_probs (..., classes), target (...) of integers; see `cross_entropy`."""
     log_probs, target, weight = value(log_probs), value(target), _class_weight(weight, log_probs)
-    chosen, kept = _chosen("log_probs", log_probs, target, ignore_index)
-    terms = log_probs if weight is None else log_probs * weight
-    loss = _only(kept, -f.sum(f.where(chosen, terms, 0.0), -1, keepdims=True))
+    chosen = _chosen("log_probs", log_probs, target, ignore_index)
+    loss = -f.sum(f.where(chosen, log_probs if weight is None else log_probs * weight, 0.0), -1)
     return _reduction(loss, log_probs.shape[:-1], reduction, _counted(target, weight, ignore_index))
 
 
@@ -83,7 +80,7 @@ def _class_weight(weight: Any, scores: Any) -> Any:
         raise TypeRuleError(
             f"weight holds a number for each class (the last axis of {_type(scores)}), got {_type(weight)}"
         )
-    return weight
+    return _like(scores, weight)
 
 
 def _need_probabilities(logits: Any, target: Any) -> Any:
@@ -95,28 +92,22 @@ def _need_probabilities(logits: Any, target: Any) -> Any:
     return target
 
 
-def _chosen(name: str, scores: Any, target: Any, ignore_index: int | None) -> tuple[Any, Any]:
-    """bool (..., classes): the class that each target names; bool (..., 1): whether it counts, None where all do."""
-    need_classes(name, _type(scores), _type(target))
-    classes = scores.shape[-1]
-    target = f.expand_dims(run(OPS["bounded"], target, size=classes, ignore=ignore_index), -1)
-    traced = isinstance(scores, Ref)  # then the program counts, too: an array of all classes would be stored
-    numbers = OPS["iota"].like(scores, shape=(classes,), axis=0, dtype="i64") if traced else np.arange(classes)
-    return target == numbers, None if ignore_index is None else target != ignore_index
+def _chosen(name: str, scores: Any, target: Any, ignore_index: int | None) -> Any:
+    """bool (..., classes): the class that each target names."""
+    need_classes(_type(target), name, _type(scores))
+    return run(OPS["is_class"], target, size=scores.shape[-1], ignore=ignore_index)
 
 
-def _only(kept: Any, x: Any) -> Any:
-    return x if kept is None else f.where(kept, x, 0.0)
+def _only_counted(x: Any, target: Any, ignore_index: int | None) -> Any:
+    return x if ignore_index is None else f.where(target != ignore_index, x, 0.0)
 
 
 def _counted(target: Any, weight: Any, ignore_index: int | None) -> Any:
     """What a mean divides by: the number or the weight of the targets that count; None: all of them."""
     if weight is None:
         return None if ignore_index is None else f.sum(target != ignore_index)
-    if ignore_index is None:
-        return f.sum(f.take(weight, target))
-    kept = target != ignore_index
-    return f.sum(_only(kept, f.take(weight, f.where(kept, target, 0))))
+    named = target if ignore_index is None else f.where(target != ignore_index, target, 0)
+    return f.sum(_only_counted(f.take(weight, named), target, ignore_index))
 
 
 # numbers ----------------------------------------------------------------------------------------------------------
@@ -164,7 +155,7 @@ def _of_difference(of: Callable[[Any], Any], prediction: Any, target: Any, reduc
     loss = of(prediction - target)
     if weight is None:
         return _reduction(loss, loss.shape, reduction)
-    loss, weight = _same_shape(loss, weight, "weight")
+    loss, weight = _same_shape(loss, _like(loss, weight), "weight")
     return _reduction(loss * weight, loss.shape, reduction, f.sum(weight))
 
 
@@ -222,7 +213,7 @@ def binary_cross_entropy(prediction: Any, target: Any, weight: Any = None, reduc
     """-target * log(prediction) - (1 - target) * log(1 - prediction), for probabilities; logarithms end at -100."""
     prediction, target = _same_shape(prediction, target)
     loss = run(OPS["binary_cross_entropy"], prediction, target)
-    loss = loss if weight is None else loss * value(weight)
+    loss = loss if weight is None else loss * _like(loss, weight)
     return _reduction(loss, loss.shape, reduction)
 
 
@@ -240,8 +231,8 @@ def binary_cross_entropy_with_logits(
     if pos_weight is None:
         loss = e.softplus(logits) - logits * target
     else:
-        loss = (1.0 - target) * logits + ((value(pos_weight) - 1.0) * target + 1.0) * e.softplus(-logits)
-    loss = loss if weight is None else loss * value(weight)
+        loss = (1.0 - target) * logits + ((_like(logits, pos_weight) - 1.0) * target + 1.0) * e.softplus(-logits)
+    loss = loss if weight is None else loss * _like(loss, weight)
     return _reduction(loss, loss.shape, reduction)
 
 
@@ -277,7 +268,7 @@ def multilabel_soft_margin_loss(logits: Any, target: Any, weight: Any = None, re
     """The mean over the classes (last axis) of -t log sigmoid(x) - (1 - t) log sigmoid(-x), for t of 0 and 1."""
     logits, target = _same_shape(logits, target)
     loss = -(target * logsigmoid(logits) + (1.0 - target) * logsigmoid(-logits))
-    loss = f.mean(loss if weight is None else loss * value(weight), -1)
+    loss = f.mean(loss if weight is None else loss * _like(loss, weight), -1)
     return _reduction(loss, loss.shape, reduction)
 
 
@@ -349,6 +340,11 @@ def _same_shape(x: Any, other: Any, name: str = "target") -> tuple[Any, Any]:
     if x.ndim != other.ndim or any(a != b for a, b in zip(x.shape, other.shape, strict=True)):
         raise TypeRuleError(f"{_type(x)} needs a {name} of its shape, got {_type(other)}")
     return x, other
+
+
+def _like(x: Any, weight: Any) -> Any:
+    """Weights in the dtype of what they weigh: an array of Python's floats is float64, and would make all of it so."""
+    return f.astype(weight, f.dtype_of(x)) if _type(x).is_float else value(weight)
 
 
 def _reduction(loss: Any, shape: tuple, reduction: str, counted: Any = None) -> Any:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..dims import require_equal, same_shape
-from ..op import op
+from ..op import no_gradient, op
 from ..types import TensorType, TypeRuleError
-from .elementwise import equal, erf, exp, log, maximum, not_equal, rsqrt, tanh, where
+from .elementwise import equal, erf, exp, log, logical_and, maximum, not_equal, rsqrt, tanh, where
 from .functions import isfinite, log1p
 from .index import bounded, check_bounds
 from .reduce import max_, mean, sum_
@@ -120,50 +120,64 @@ class rms_norm:
 
 
 @op
+class is_class:
+    """whether each of `size` classes, along a new last axis, is the one that the target names: none is where the target is
+    `ignore`, and any other target outside of the classes is an error"""
+    def infer(target, *, size, ignore=None):
+        need_classes(target)
+        return TensorType("bool", (*target.shape, size))
+    def ref(target, *, size, ignore=None):
+        check_bounds("class", target, size, ignore)
+        return np.equal(target[..., None], np.arange(size)) & (ignore is None or np.not_equal(target, ignore)[..., None])
+    def body(target, *, size, ignore=None):
+        named = reshape(bounded(target, size=size, ignore=ignore), shape=(*target.shape, 1))
+        found = equal(iota.like(target, shape=(size,), axis=0, dtype="i64"), named)
+        return found if ignore is None else logical_and(found, not_equal(named, ignore))
+    vjp = no_gradient("the number of a class is not differentiable")
+
+
+def need_classes(target, name="", scores=None):
+    """The target holds class numbers: one for each row of `scores`, whose last axis is that of the classes."""
+    if not target.is_integer:
+        raise TypeRuleError(f"the target names classes by integers, got {target}; write target.astype('i64')")
+    if scores is None:
+        return
+    rows, moved = scores.shape[:-1], (*scores.shape[:1], *scores.shape[2:])
+    fact = f"{name} {scores} need a target {TensorType('i64', rows)}, got {target}"
+    if same_shape(target.shape, moved) and not same_shape(moved, rows):
+        raise TypeRuleError(f"{fact}; classes are the last axis here: write gt.moveaxis({name}, 1, -1)")
+    if same_shape(target.shape, scores.shape):
+        raise TypeRuleError(f"{fact}; write target.argmax(-1) for one-hot rows, target.astype('f32') for probabilities")
+    if target.ndim != len(rows) or not all(map(require_equal, target.shape, rows)):
+        raise TypeRuleError(fact)
+
+
+@op
 class nll_from_logits:
     """-log_softmax(logits)[target], one number per row, 0 where the target is `ignore`; classes are the last axis,
     which stays with size 1"""
     def infer(logits, target, *, ignore=None):
         if not logits.is_float or logits.ndim == 0:
             raise TypeRuleError(f"the logits are float[..., classes], got {logits}")
-        need_classes("logits", logits, target)
+        need_classes(target, "logits", logits)
         return TensorType(logits.dtype, (*logits.shape[:-1], 1))
     def ref(logits, target, *, ignore=None):
-        check_bounds("class", target, logits.shape[-1], ignore)
-        target = np.asarray(target)[..., None].astype(np.int64)
-        kept = np.ones_like(target, bool) if ignore is None else target != ignore
-        picked = np.take_along_axis(logits, np.where(kept, target, 0), axis=-1)
-        return np.where(kept, logsumexp.ref(logits, axis=logits.ndim - 1) - picked, logits.dtype.type(0))
+        picked = np.where(is_class.ref(target, size=logits.shape[-1], ignore=ignore), logits, 0).sum(-1, keepdims=True)
+        loss = logsumexp.ref(logits, axis=logits.ndim - 1) - picked
+        return loss if ignore is None else np.where(np.not_equal(target, ignore)[..., None], loss, 0)
     def body(logits, target, *, ignore=None):
-        chosen, kept = _chosen(logits, target, ignore)
+        chosen = is_class(target, size=logits.shape[-1], ignore=ignore)
         picked = sum_(where(chosen, logits, 0.0), axes=(logits.ndim - 1,), keepdims=True)
-        loss = logsumexp(logits, axis=logits.ndim - 1) - picked
-        return loss if kept is None else where(kept, loss, 0.0)
+        return _counted(logsumexp(logits, axis=logits.ndim - 1) - picked, target, ignore)
     def vjp(g, y, logits, target, *, ignore=None):
-        chosen, kept = _chosen(logits, target, ignore)
+        chosen = is_class(target, size=logits.shape[-1], ignore=ignore)
         p = exp(logits - logsumexp(logits, axis=logits.ndim - 1))
-        return (g if kept is None else where(kept, g, 0.0)) * (p - where(chosen, 1.0, 0.0)), None
+        return _counted(g, target, ignore) * (p - where(chosen, 1.0, 0.0)), None
 
 
-def need_classes(name, scores, target):
-    """The target must name a class for each row of `scores`, whose last axis is that of the classes."""
-    if not target.is_integer:
-        raise TypeRuleError(f"the target names classes by integers, got {target}; write target.astype('i64')")
-    rows, classes = scores.shape[:-1], f"{name} {scores} need a target {TensorType('i64', scores.shape[:-1])}, got {target}"
-    if target.ndim == len(rows) and same_shape(target.shape, (*scores.shape[:1], *scores.shape[2:])) and not same_shape(target.shape, rows):
-        raise TypeRuleError(f"{classes}; classes are the last axis here: write gt.moveaxis({name}, 1, -1)")
-    if target.ndim == scores.ndim and same_shape(target.shape, scores.shape):
-        raise TypeRuleError(f"{classes}; write target.argmax(-1) for one-hot rows, target.astype('f32') for probabilities")
-    if target.ndim != len(rows) or not all(map(require_equal, target.shape, rows)):
-        raise TypeRuleError(classes)
-
-
-def _chosen(logits, target, ignore):
-    """bool[..., classes]: the class that the target names; bool[..., 1]: whether it counts, None where all do."""
-    target = bounded(target, size=logits.shape[-1], ignore=ignore)
-    target = reshape(target, shape=(*target.shape, 1))
-    classes = iota.like(logits, shape=logits.shape[-1:], axis=0, dtype="i64")
-    return equal(classes, target), None if ignore is None else not_equal(target, ignore)
+def _counted(x, target, ignore):
+    """x (..., 1), or 0 where the target does not count."""
+    return x if ignore is None else where(not_equal(reshape(target, shape=(*target.shape, 1)), ignore), x, 0.0)
 
 
 @op

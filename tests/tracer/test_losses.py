@@ -96,6 +96,22 @@ def test_symbolic_sizes_stay_symbolic(options):
         np.testing.assert_allclose(got, gt.cross_entropy(x, t, **given), rtol=1e-6)
 
 
+def test_weights_do_not_widen_the_loss():
+    """np.array([0.5, 2.0, ...]) is float64."""
+    wide = WEIGHT.astype(np.float64)
+    bits = (LOGITS > 0).astype(np.float32)
+    for f in (
+        lambda x: gt.cross_entropy(x, TARGET, wide),
+        lambda x: gt.nll_loss(x, TARGET, wide),
+        lambda x: gt.binary_cross_entropy_with_logits(x, bits, wide, pos_weight=wide),
+        lambda x: gt.multilabel_soft_margin_loss(x, bits, wide),
+        lambda x: gt.mse_loss(x, bits, weight=np.ones((6, 5))),
+    ):
+        assert f(LOGITS).dtype == np.float32
+        traced = gt.trace(f, LOGITS)
+        assert all(v.type.dtype != "f64" for n in traced.graph.nodes for v in n.outputs if n.op not in ("constant",))
+
+
 def test_a_class_that_cannot_be():
     """-inf among the logits: its gradient is 0, and a probability of 0 there adds nothing."""
     logits = LOGITS.copy()
