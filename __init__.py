@@ -35,7 +35,7 @@ from .tracer import RuleError, callback, checkpoint, custom_vjp  # own rules
 from .tracer import (  # elementwise: arithmetic, exponentials, rounding, choice, activations
     abs, absolute, add, ceil, clip, copysign, div, divide, erf, erfinv, exp, exp2, expm1, floor, floor_divide, gelu,
     heaviside, hypot, lerp, log, log10, log1p, log2, logaddexp, maximum, minimum, mul, multiply, neg, negative,
-    nextafter, positive, pow, power, reciprocal, relu, remainder, round, rsqrt, sigmoid, sign, silu, softplus, sqrt,
+    nextafter, positive, pow, power, reciprocal, relu, remainder, round, rsqrt, sigmoid, sign, silu, sqrt,
     square, sub, subtract, true_divide, trunc, where,
 )
 from .tracer import (  # elementwise: angles
@@ -67,7 +67,12 @@ from .tracer import (  # order
     argsort, median, nonzero, quantile, sort, topk,
 )
 from .tracer import (  # networks
-    dropout, embedding, layer_norm, linear, matmul, one_hot, rms_norm, scaled_dot_product_attention,
+    batch_norm, cosine_similarity, dropout, dropout1d, dropout2d, embedding, group_norm, instance_norm, layer_norm,
+    linear, matmul, normalize, one_hot, pairwise_distance, rms_norm, scaled_dot_product_attention,
+)
+from .tracer import (  # activations
+    celu, elu, glu, hardshrink, hardsigmoid, hardswish, hardtanh, leaky_relu, logsigmoid, mish, prelu, relu6, selu,
+    softmin, softplus, softshrink, softsign, tanhshrink,
 )
 from .tracer import (  # products
     einsum, tensordot,
@@ -80,7 +85,9 @@ from .tracer import (  # loops
     scan,
 )
 from .tracer import (  # losses
-    binary_cross_entropy_with_logits, cross_entropy, l1_loss, mse, mse_loss, nll_loss,
+    binary_cross_entropy, binary_cross_entropy_with_logits, cosine_embedding_loss, cross_entropy, gaussian_nll_loss,
+    hinge_embedding_loss, huber_loss, kl_div, l1_loss, margin_ranking_loss, mse, mse_loss,
+    multilabel_soft_margin_loss, nll_loss, poisson_nll_loss, smooth_l1_loss, soft_margin_loss, triplet_margin_loss,
 )
 # fmt: on
 # isort: on

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .entries import entry_function, graph_name, input_names, objective, only_output
-from .ir.build import TypeRuleViolation
 from .ir.dims import Dim, bind_shape
 from .ir.graph import Graph
 from .ir.replay import first_not_finite
@@ -160,7 +159,8 @@ class Compiled:
             return out["loss"][()]
 
     def value_and_grad(self, *batch: Any) -> tuple[Any, dict[str, np.ndarray]]:
-        """The loss and the gradient of every trainable parameter by path, in train mode; nothing is updated."""
+        """The loss and the gradient of every trainable parameter by path, in train mode. No parameter is updated;
+        buffers are, as in any forward pass of training."""
         with self._lock:
             variant, inputs = self._prepare("value_and_grad", True, batch)
             out = self._run(variant, inputs)
@@ -203,7 +203,7 @@ class Compiled:
         except NotFinite as error:
             graph = variant.stages["differentiated"]
             assert isinstance(graph, Graph)
-            known = {**inputs, **{v.name: self._store[v.name] for v in graph.inputs if v.name in self._store}}
+            known = {**variant.program.store, **inputs}
             first = first_not_finite(graph, {v.name: known[v.name] for v in graph.inputs})
             fact = f"step {self._step}: {error}; weights and optimizer state are as before the step"
             raise NotFinite(f"{fact}\n  {first}" if first else fact) from None
@@ -227,11 +227,14 @@ class Compiled:
                 self._exact[key, shapes] = variant
                 return variant
         family.shapes.append(shapes)
+        dims = _symbolic_axes(family.shapes)
         try:
-            variant = self._build(entry, train, arrays, _symbolic_axes(family.shapes))
-        except TypeRuleViolation:
-            # with the sizes of this call alone: it works, or its error has numbers in it
+            variant = self._build(entry, train, arrays, dims)
+        except (TypeError, ValueError):
             family.shapes.pop()
+            if not dims:
+                raise
+            # with the sizes of this call alone: it works, or its error has numbers in it
             variant = self._build(entry, train, arrays, {})
         if not variant.fits(arrays):
             raise GuardViolation(f"the traced program does not serve the shapes {shapes} it was traced for")

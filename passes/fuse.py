@@ -111,6 +111,8 @@ def unify(a: Group, b: Group) -> tuple[Shape, Axes | None] | None:
         return None
     if extra == wide_axes(space):  # every element of the small one is a scalar of the large one
         return None
+    if large.inner is None and max(extra) != max(wide_axes(space)):  # rows would be columns, read with a stride
+        return None
     return space, extra
 
 

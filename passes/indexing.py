@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from .lower import Lowering
 
 
+NO_INDEX = -(2**63)  # what no index is
+
+
 def around(shape: Shape, axis: int, inside: int = 1) -> tuple[DimLike, DimLike, DimLike]:
     """A shape as three sizes: before the axes from `axis` to `axis + inside`, these, and behind them."""
     return product(shape[:axis]), product(shape[axis : axis + inside]), product(shape[axis + inside :])
@@ -127,7 +130,9 @@ def bounded(to: Lowering, node: Node) -> None:
     classes = node.op == "bounded"
     of = "{size} classes" if classes else f"axis {node.attrs['axis']} of size {{size}}"
     axes = (product(indices.type.shape),)
-    emit(to, node, "bounded_i64", axes, operands, (0,), indices, of, size, (0 if classes else -size, size))
+    ignore = node.attrs.get("ignore")
+    params = (0 if classes else -size, size, NO_INDEX if ignore is None else ignore)
+    emit(to, node, "bounded_i64", axes, operands, (0,), indices, of, size, params)
 
 
 def last_index(to: Lowering, node: Node) -> None:
@@ -186,3 +191,6 @@ INDEXING: dict[str, Callable[[Lowering, Node], None]] = {
     "dynamic_slice": dynamic_slice,
     "dynamic_update_slice": dynamic_update_slice,
 }
+
+# those that may find an index out of range
+CHECKING = INDEXING.keys() - {"dynamic_slice", "dynamic_update_slice"}

@@ -23,6 +23,7 @@ from ..ir.tape import (
 )
 from ..ir.types import TensorType, is_one
 from .fuse import Group, Partition, fuse, reduction_kind
+from .indexing import CHECKING
 from .layout import is_dense, reshape_strides, source_strides, strided_view
 from .nodes import NODES
 from .rows import Place, Rows, build_rows, cut_at_diagonal
@@ -30,7 +31,8 @@ from .triangle import triangles
 
 
 def lower(graph: Graph, checks: Sequence[str] = ()) -> Tape:
-    """The tape of an expanded graph. `checks` names scalar outputs that must be finite before anything is updated."""
+    """The tape of an expanded graph. `checks` names scalar outputs that must be finite before anything is updated; an
+    index out of range stops it there, too."""
     with dim_scope(DimScope(dict(graph.symbols), quiet=True)):
         return Lowering(graph, checks).run()
 
@@ -63,7 +65,7 @@ class Lowering:
         self.loops = 0  # so far, also inside of one another
         self.producer = graph.producers()
         self.uses = graph.uses()
-        self.guarded = bool(checks) or any(n.op == "callback" for n in graph.nodes)
+        self.guarded = self.may_stop()
         self.late = late_nodes(graph, self.guarded)
         self.partition: Partition = fuse(graph, self.late)
         self.triangles = triangles(graph)
@@ -77,6 +79,11 @@ class Lowering:
         self.update_of = {v: name for name, v in graph.updates if isinstance(v, Value)}
         self.group_of = {n: g for g in self.partition.items if isinstance(g, Group) for n in g.nodes}
         self.joined: set[tuple[Node, int]] = set()  # operands of concats that are in their place already
+
+    def may_stop(self) -> bool:
+        """Whether something is updated that a check, an index out of range or a callback must be able to keep."""
+        ops = {n.op for n in self.graph.nodes}
+        return bool(self.checks) or "callback" in ops or bool(self.graph.updates and ops & CHECKING)
 
     # buffers --------------------------------------------------------------------------------------------------------
     def buffer(self, name: str, segment: str, dtype: str, size: DimLike) -> int:
@@ -102,8 +109,8 @@ class Lowering:
         updated = {name for name, _ in graph.updates}
         self.store = {n: self.views[graph.input(n)] for n in updated}
         self.save_old_values(updated)
-        stopped = not self.checks
-        if self.checks:
+        stopped = not self.guarded
+        if not stopped:
             self.error_word()
         for position, item in enumerate(self.partition.items):
             late = item.late if isinstance(item, Group) else item in self.late
@@ -304,7 +311,7 @@ class Lowering:
         """Nothing after this group reads the old value, and the group reads it only where it writes it."""
         if not self.in_store(old, self.update_of[new]) or any(OPS[n.op].kind == "reduce" for n in group.nodes):
             return False
-        if self.checks and not group.late:  # the loss needs it, so it comes before the check that may refuse the update
+        if self.guarded and not group.late:  # it comes before the check that may refuse the update
             return False
         same = old.type.shape == new.type.shape
         return all(user in group.nodes and value is old and same for value, user in self.readers_left(old))
@@ -545,6 +552,9 @@ class _Body(Lowering):
         self.place_of: dict[Value, View] = {}
         for value, place in places:
             self.place_of.setdefault(value, place)
+
+    def may_stop(self) -> bool:
+        return False  # its updates are the carries of the loop
 
     def steps_of_a_round(self) -> tuple[Step, ...]:
         updated = {name for name, _ in self.graph.updates}

@@ -1,5 +1,7 @@
 """Rows of ir/ops/index.py."""
 
+import numpy as np
+
 from cases import INTEGERS, NUMBERS, In, case, refused, row
 from gradtape.ir.dims import Dim
 
@@ -102,7 +104,8 @@ SHAPES = ((4,), (2, 3), (), (1,), (0,))
 NO_INDEX = r"indices are integers, got f32\[4\]"
 row(
     "bounded",
-    [case(In(shape, 0, 4), size=5) for shape in SHAPES],
+    [case(In(shape, 0, 4), size=5) for shape in SHAPES]
+    + [case(In((6,), -1, 4), size=5, ignore=-1), case(np.array([7, 0, 4]), size=5, ignore=7)],
     INTEGERS,
     [refused("f32[4]", NO_INDEX, size=5)],
 )

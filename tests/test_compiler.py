@@ -46,6 +46,20 @@ def test_a_step_learns_and_the_users_model_is_what_learns(trained):
     assert step.last.loss == losses[-1] and step.last.lr == 0.05 and step.step_count == 30
 
 
+def test_what_no_module_of_the_model_holds_is_read_where_it_is():
+    """The class weights of a loss module: two programs over them, and a change of them that both see."""
+    model, loss = Net(), gt.nn.CrossEntropyLoss(weight=np.array([0.5, 1.0, 2.0, 1.0], np.float32))
+    first, second = (gt.compile(model, loss=loss, threads=1) for _ in range(2))
+    x, y = data()
+    assert first.evaluate(x, y) == pytest.approx(float(loss(model.eval()(x), y)), rel=1e-5)
+    loss.weight.data[...] = [1.0, 0.0, 0.0, 3.0]
+    expected = pytest.approx(float(loss(model(x), y)), rel=1e-5)
+    assert first.evaluate(x, y) == second.evaluate(x, y) == expected
+    step = gt.compile(model, loss=loss, optimizer=gt.SGD(lr=0.1), threads=1)
+    with pytest.raises(gt.NotFinite, match="x already had NaN"):
+        step(np.full_like(x, np.nan), y)
+
+
 def test_two_programs_of_one_model_share_its_store():
     rng = np.random.default_rng(0)
     model = gt.models.MLP(3, 4, 2)

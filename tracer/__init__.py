@@ -1,5 +1,6 @@
 """Python model code -> Graph: Tensor, Module, Parameter, trace, ledger, and the op namespace."""
 
+from .activation import *  # noqa: F403
 from .arrange import *  # noqa: F403
 from .callback import callback
 from .checkpoint import checkpoint
@@ -19,7 +20,7 @@ from .module import Buffer, Module, Parameter, buffer, freeze
 from .neural import *  # noqa: F403
 from .normalisation import *  # noqa: F403
 from .random import *  # noqa: F403
-from .rng import dropout, generator, initial_seed, manual_seed, next_step, uniform
+from .rng import dropout, dropout1d, dropout2d, generator, initial_seed, manual_seed, next_step, uniform
 from .rule_check import RuleError
 from .sorting import *  # noqa: F403
 from .state import TraceError, current_trace

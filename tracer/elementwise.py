@@ -167,6 +167,6 @@ __all__ = [
     "greater", "greater_equal", "heaviside", "hypot", "isfinite", "isinf", "isnan", "lerp", "less", "less_equal", "log",
     "log10", "log1p", "log2", "logaddexp", "logical_and", "logical_not", "logical_or", "logical_xor", "maximum",
     "minimum", "mul", "multiply", "neg", "negative", "nextafter", "not_equal", "positive", "pow", "power", "reciprocal",
-    "relu", "remainder", "round", "rsqrt", "sigmoid", "sign", "signbit", "sin", "sinh", "softplus", "sqrt", "square",
+    "relu", "remainder", "round", "rsqrt", "sigmoid", "sign", "signbit", "sin", "sinh", "sqrt", "square",
     "stop_gradient", "sub", "subtract", "tan", "tanh", "true_divide", "trunc",
 ]  # fmt: skip

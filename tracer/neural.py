@@ -1,4 +1,4 @@
-"""The op namespace: activations, lookup and attention, with PyTorch's names and formulas."""
+"""The op namespace: lookup and attention, with PyTorch's names and formulas."""
 
 from __future__ import annotations
 
@@ -6,47 +6,14 @@ import math
 from typing import Any
 
 from ..ir.op import OPS
-from ..ir.types import normalize_axis
-from . import elementwise as e
 from . import functional as f
+from .activation import softmax
 from .apply import public, run, value
 from .generate import indices
 from .normalisation import affine
 from .rng import dropout
 
 
-# activations ------------------------------------------------------------------------------------------------------
-@public
-def softmax(x: Any, axis: int = -1, *, dim: int | None = None) -> Any:
-    """e**x / sum(e**x) along `axis`. A row of -inf only gives NaN."""
-    x = value(x)
-    return run(OPS["softmax"], x, axis=normalize_axis(axis if dim is None else dim, x.ndim))
-
-
-@public
-def log_softmax(x: Any, axis: int = -1, *, dim: int | None = None) -> Any:
-    """x - log(sum(e**x)) along `axis`."""
-    x = value(x)
-    return run(OPS["log_softmax"], x, axis=normalize_axis(axis if dim is None else dim, x.ndim))
-
-
-@public
-def gelu(x: Any, approximate: str = "none") -> Any:
-    """x * Phi(x) with the normal distribution function Phi; "tanh": x/2 * (1 + tanh(sqrt(2/pi) (x + 0.044715
-    x**3)))."""
-    if approximate not in ("none", "tanh"):
-        raise ValueError(f'gelu: approximate is "none" or "tanh", not {approximate!r}')
-    return run(OPS["gelu_erf" if approximate == "none" else "gelu_tanh"], x)
-
-
-@public
-def silu(x: Any) -> Any:
-    """x * sigmoid(x)"""
-    x = value(x)
-    return x * e.sigmoid(x)
-
-
-# lookup, attention ------------------------------------------------------------------------------------------------
 @public
 def embedding(index: Any, weight: Any) -> Any:
     """Rows of a table: index (...) of integers, weight (rows, width) -> (..., width)."""
@@ -86,6 +53,4 @@ def scaled_dot_product_attention(
     return dropout(softmax(scores, -1), dropout_p) @ v
 
 
-__all__ = [
-    "embedding", "gelu", "linear", "log_softmax", "scaled_dot_product_attention", "silu", "softmax",
-]  # fmt: skip
+__all__ = ["embedding", "linear", "scaled_dot_product_attention"]

@@ -13,8 +13,8 @@ import numpy as np
 from ..ir.dims import Shape
 from ..ir.graph import Attrs
 from ..ir.op import OPS, Op
-from ..ir.types import dtype_name
-from .apply import public, run
+from ..ir.types import TypeRuleError, dtype_name
+from .apply import public, run, value
 from .functional import _shape
 from .state import current_trace
 
@@ -121,6 +121,31 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
 
     Raises ValueError for p outside [0, 1].
     """
+    x = value(x)
+    return _dropped(x, x.shape, p, training)
+
+
+@public
+def dropout1d(x: Any, p: float = 0.5, training: bool = True) -> Any:
+    """Each channel 0 with probability p, else x / (1 - p): x (N, C, L) or (C, L)."""
+    x = value(x)
+    if x.ndim not in (2, 3):
+        raise TypeRuleError(f"x is (N, C, L) or (C, L), not of {x.ndim} dimensions")
+    return _dropped(x, (*x.shape[:-1], 1), p, training)
+
+
+@public
+def dropout2d(x: Any, p: float = 0.5, training: bool = True) -> Any:
+    """Each channel of each example 0 with probability p, else x / (1 - p): x (N, C, H, W), or (N, C, L) as in
+    PyTorch."""
+    x = value(x)
+    if x.ndim not in (3, 4):
+        raise TypeRuleError(f"x is (N, C, H, W) or (N, C, L), not of {x.ndim} dimensions")
+    return _dropped(x, (*x.shape[:2], *[1] * (x.ndim - 2)), p, training)
+
+
+def _dropped(x: Any, shape: tuple, p: float, training: bool) -> Any:
+    """x with 0 where one draw out of `shape`, which broadcasts to it, says so."""
     from .functional import where
 
     if not 0.0 <= p <= 1.0:
@@ -128,4 +153,4 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
     if not training or p == 0.0:
         return x
     x = run(OPS["mul"], x, 1.0 / (1.0 - p) if p < 1.0 else 0.0)
-    return where(uniform(x.shape) >= p, x, 0.0)
+    return where(uniform(shape) >= p, x, 0.0)

@@ -119,13 +119,13 @@ class add_along_axis:
 # indices themselves ---------------------------------------------------------------------------------------------
 @op
 class bounded:
-    """the indices themselves, each checked to lie in [0, size) when the program runs"""
+    """the indices themselves, each checked to lie in [0, size) when the program runs; one equal to `ignore` passes"""
     kind = "kernel"
-    def infer(indices, *, size):
+    def infer(indices, *, size, ignore=None):
         _need_indices(indices)
         return TensorType("i64", indices.shape)
-    def ref(indices, *, size):
-        _check(indices, 0, size, f"{size} classes")
+    def ref(indices, *, size, ignore=None):
+        check_bounds("index", indices, size, ignore)
         return indices
     vjp = _INDEX
 
@@ -156,3 +156,11 @@ class last_index:
         np.maximum.at(out, indices.reshape(-1), np.arange(indices.size))
         return out
     vjp = _INDEX
+
+
+def check_bounds(what, indices, size, ignore):
+    bad = (indices < 0) | (indices >= size)
+    if ignore is not None:
+        bad = bad & (indices != ignore)
+    if np.any(bad):
+        raise IndexError(f"{what} {np.asarray(indices)[bad].reshape(-1)[0]} is out of range for {size} classes")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dims import require_equal
-from ..op import op
+from ..dims import require_equal, same_shape
+from ..op import no_gradient, op
 from ..types import TensorType, TypeRuleError
-from .elementwise import equal, erf, exp, log, rsqrt, tanh, where
-from .functions import isfinite
-from .index import bounded
+from .elementwise import equal, erf, exp, log, logical_and, maximum, not_equal, rsqrt, tanh, where
+from .functions import isfinite, log1p
+from .index import bounded, check_bounds
 from .reduce import max_, mean, sum_
 from .rules import need_axes, need_axis, need_float
 from .shape import iota, reshape
@@ -90,7 +90,7 @@ class gelu_erf:
 
 @op
 class layer_norm:
-    """(x - mean) / sqrt(var + eps) over axes; gain and bias are applied outside"""
+    """(x - mean) / sqrt(var + eps) over axes, also those of batch, group and instance norm; gain and bias come after it"""
     def infer(x, *, axes, eps):
         need_axes(x, axes)
         return need_float(x)
@@ -101,11 +101,11 @@ class layer_norm:
         d = x - mean(x, axes=axes, keepdims=True)
         return d * rsqrt(mean(d * d, axes=axes, keepdims=True) + eps)
     def vjp(g, y, x, *, axes, eps):
-        # with h the normalised x and r = 1/std: dx = r * (g - mean(g) - h * mean(g * h))
+        # with r = 1/std: dx = r * (g - mean(g) - y * mean(g * y)). By y rather than (x - mean) r: the gain's gradient keeps
+        # y anyway, and the forward kernel stored both, which are the same numbers.
         d = x - mean(x, axes=axes, keepdims=True)
         r = rsqrt(mean(d * d, axes=axes, keepdims=True) + eps)
-        h = d * r
-        return (r * (g - mean(g, axes=axes, keepdims=True) - h * mean(g * h, axes=axes, keepdims=True)),)
+        return (r * (g - mean(g, axes=axes, keepdims=True) - y * mean(g * y, axes=axes, keepdims=True)),)
 
 
 @op
@@ -116,39 +116,97 @@ class rms_norm:
     def body(x, *, axes, eps): return x * rsqrt(mean(x * x, axes=axes, keepdims=True) + eps)
     def vjp(g, y, x, *, axes, eps):
         r = rsqrt(mean(x * x, axes=axes, keepdims=True) + eps)
-        h = x * r
-        return (r * (g - h * mean(g * h, axes=axes, keepdims=True)),)
+        return (r * (g - y * mean(g * y, axes=axes, keepdims=True)),)
+
+
+@op
+class is_class:
+    """whether each of `size` classes, along a new last axis, is the one that the target names: none is where the target is
+    `ignore`, and any other target outside of the classes is an error"""
+    def infer(target, *, size, ignore=None):
+        need_classes(target)
+        return TensorType("bool", (*target.shape, size))
+    def ref(target, *, size, ignore=None):
+        check_bounds("class", target, size, ignore)
+        return np.equal(target[..., None], np.arange(size)) & (ignore is None or np.not_equal(target, ignore)[..., None])
+    def body(target, *, size, ignore=None):
+        named = reshape(bounded(target, size=size, ignore=ignore), shape=(*target.shape, 1))
+        found = equal(iota.like(target, shape=(size,), axis=0, dtype="i64"), named)
+        return found if ignore is None else logical_and(found, not_equal(named, ignore))
+    vjp = no_gradient("the number of a class is not differentiable")
+
+
+def need_classes(target, name="", scores=None):
+    """The target holds class numbers: one for each row of `scores`, whose last axis is that of the classes."""
+    if not target.is_integer:
+        raise TypeRuleError(f"the target names classes by integers, got {target}; write target.astype('i64')")
+    if scores is None:
+        return
+    rows, moved = scores.shape[:-1], (*scores.shape[:1], *scores.shape[2:])
+    fact = f"{name} {scores} need a target {TensorType('i64', rows)}, got {target}"
+    if same_shape(target.shape, moved) and not same_shape(moved, rows):
+        raise TypeRuleError(f"{fact}; classes are the last axis here: write gt.moveaxis({name}, 1, -1)")
+    if same_shape(target.shape, scores.shape):
+        raise TypeRuleError(f"{fact}; write target.argmax(-1) for one-hot rows, target.astype('f32') for probabilities")
+    if target.ndim != len(rows) or not all(map(require_equal, target.shape, rows)):
+        raise TypeRuleError(fact)
 
 
 @op
 class nll_from_logits:
-    """-log_softmax(logits)[target], one number per row; classes are the last axis, which stays with size 1"""
-    def infer(logits, target):
+    """-log_softmax(logits)[target], one number per row, 0 where the target is `ignore`; classes are the last axis,
+    which stays with size 1"""
+    def infer(logits, target, *, ignore=None):
         if not logits.is_float or logits.ndim == 0:
             raise TypeRuleError(f"the logits are float[..., classes], got {logits}")
-        if not target.is_integer:
-            raise TypeRuleError(f"the target names classes by integers, got {target}")
-        expected = TensorType("i64", logits.shape[:-1])
-        if target.ndim != expected.ndim or not all(map(require_equal, target.shape, expected.shape)):
-            raise TypeRuleError(f"logits {logits} need a target {expected}, got {target}")
+        need_classes(target, "logits", logits)
         return TensorType(logits.dtype, (*logits.shape[:-1], 1))
-    def ref(logits, target):
-        bad = (target < 0) | (target >= logits.shape[-1])
-        if np.any(bad):
-            raise IndexError(f"class {np.asarray(target)[bad].reshape(-1)[0]} is out of range for {logits.shape[-1]} classes")
-        picked = np.take_along_axis(logits, np.asarray(target)[..., None].astype(np.int64), axis=-1)
-        return logsumexp.ref(logits, axis=logits.ndim - 1) - picked
-    def body(logits, target):
-        target = bounded(target, size=logits.shape[-1])
-        picked = sum_(where(_chosen(logits, target), logits, 0.0), axes=(logits.ndim - 1,), keepdims=True)
-        return logsumexp(logits, axis=logits.ndim - 1) - picked
-    def vjp(g, y, logits, target):
-        target = bounded(target, size=logits.shape[-1])
+    def ref(logits, target, *, ignore=None):
+        picked = np.where(is_class.ref(target, size=logits.shape[-1], ignore=ignore), logits, 0).sum(-1, keepdims=True)
+        loss = logsumexp.ref(logits, axis=logits.ndim - 1) - picked
+        return loss if ignore is None else np.where(np.not_equal(target, ignore)[..., None], loss, 0)
+    def body(logits, target, *, ignore=None):
+        chosen = is_class(target, size=logits.shape[-1], ignore=ignore)
+        picked = sum_(where(chosen, logits, 0.0), axes=(logits.ndim - 1,), keepdims=True)
+        return _counted(logsumexp(logits, axis=logits.ndim - 1) - picked, target, ignore)
+    def vjp(g, y, logits, target, *, ignore=None):
+        chosen = is_class(target, size=logits.shape[-1], ignore=ignore)
         p = exp(logits - logsumexp(logits, axis=logits.ndim - 1))
-        return g * (p - where(_chosen(logits, target), 1.0, 0.0)), None
+        return _counted(g, target, ignore) * (p - where(chosen, 1.0, 0.0)), None
 
 
-def _chosen(logits, target):
-    """bool[..., classes]: the class that the target names."""
-    classes = iota.like(logits, shape=logits.shape[-1:], axis=0, dtype=target.type.dtype)
-    return classes == reshape(target, shape=(*target.shape, 1))
+def _counted(x, target, ignore):
+    """x (..., 1), or 0 where the target does not count."""
+    return x if ignore is None else where(not_equal(reshape(target, shape=(*target.shape, 1)), ignore), x, 0.0)
+
+
+@op
+class cross_entropy_from_logits:
+    """sum of -q * log_softmax(logits) over the classes, one number per row, for the weights q of the classes: of q = 0
+    nothing, also where the logit is -inf; classes are the last axis, which stays with size 1"""
+    promote = True
+    def infer(logits, q):
+        if logits.ndim == 0 or logits.ndim != q.ndim or not all(map(require_equal, logits.shape, q.shape)):
+            raise TypeRuleError(f"logits {logits} need a weight for each class, got {q}")
+        return TensorType(need_float(logits, q).dtype, (*logits.shape[:-1], 1))
+    def ref(logits, q):
+        surprise = logsumexp.ref(logits, axis=logits.ndim - 1) - logits
+        return np.sum(np.where(q == 0, 0, q * surprise), axis=-1, keepdims=True)
+    def body(logits, q):
+        surprise = logsumexp(logits, axis=logits.ndim - 1) - logits
+        return sum_(where(equal(q, 0.0), 0.0, q * surprise), axes=(logits.ndim - 1,), keepdims=True)
+    def vjp(g, y, logits, q):
+        top = logsumexp(logits, axis=logits.ndim - 1)
+        return g * (exp(logits - top) * sum_(q, axes=(q.ndim - 1,), keepdims=True) - q), g * (top - logits)
+
+
+@op
+class binary_cross_entropy:
+    """-t * log(p) - (1 - t) * log(1 - p), with logarithms from -100 up, so that p = 0 and p = 1 have finite losses"""
+    promote = True
+    infer = need_float
+    def ref(p, t): return -t * np.maximum(np.log(p), -100) - (1 - t) * np.maximum(np.log1p(-p), -100)
+    def body(p, t): return -t * maximum(log(p), -100.0) - (1.0 - t) * maximum(log1p(-p), -100.0)
+    def vjp(g, y, p, t):
+        # (p - t) / (p (1 - p)) has a pole where the sigmoid saturates; PyTorch bounds it there
+        return g * (p - t) / maximum(p * (1.0 - p), 1e-12), g * (maximum(log1p(-p), -100.0) - maximum(log(p), -100.0))

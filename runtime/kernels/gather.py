@@ -147,20 +147,24 @@ def along_words(part: Part) -> list[int]:
 
 # indices themselves -------------------------------------------------------------------------------------------------
 def bounded(dtype: str) -> Kernel:
-    """out[i] = index[i] for i < count if it lies in [low, rows), plus rows if it is negative; else as for gather."""
-    params = "index:i64* out:i64* err:i64* node:i64 low:i64 rows:i64 count:i64 first:i64"
+    """out[i] = index[i] for i < count if it is `ignore` or lies in [low, rows), plus rows if it is negative; else as
+    for gather."""
+    params = "index:i64* out:i64* err:i64* node:i64 low:i64 rows:i64 ignore:i64 count:i64 first:i64"
     return template("bounded", dtype, params, BOUNDED, ("i64",))
 
 
 BOUNDED = f"""
     for i in range(count):
-        if ld(index, i) < low:
-            if atomic_swap(err, 0, 1):
-                st(err, 1, node)
-                st(err, 2, first + i)
-                st(err, 3, ld(index, i))
-{find_row("i", "i", 2)}
-        st(out, i, row)
+        if ld(index, i) == ignore:
+            st(out, i, ignore)
+        else:
+            if ld(index, i) < low:
+                if atomic_swap(err, 0, 1):
+                    st(err, 1, node)
+                    st(err, 2, first + i)
+                    st(err, 3, ld(index, i))
+{find_row("i", "i", 3)}
+            st(out, i, row)
 """
 
 

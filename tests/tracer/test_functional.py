@@ -127,8 +127,8 @@ def test_eager_and_traced(name):
 def test_cross_entropy(reduction, log):
     def f(logits, target):
         if log:
-            return gt.nll_loss(gt.log_softmax(logits), target, reduction)
-        return gt.cross_entropy(logits, target, reduction)
+            return gt.nll_loss(gt.log_softmax(logits), target, reduction=reduction)
+        return gt.cross_entropy(logits, target, reduction=reduction)
 
     expected = {"mean": np.mean, "sum": np.sum, "none": np.array}[reduction](nll(LOGITS, TARGET))
     np.testing.assert_allclose(f(LOGITS, TARGET), expected, rtol=1e-5)
