@@ -84,7 +84,7 @@ class Watch:
         self.seen = Watched(seen.looks + 1, norms, still, off, flat)
 
     def _results(self, traced: Traced, batch: Sequence[Any]) -> list[tuple[Node, np.ndarray]]:
-        """Every node of the forward program with its result for this batch. Nodes in loops have many, and are left out."""
+        """Every node of the forward program with its result for this batch, but those in loops, which have many."""
         found: list[tuple[Node, np.ndarray]] = []
         own = set(traced.graph.nodes)
 
