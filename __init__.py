@@ -49,6 +49,10 @@ from .tracer import (  # arrays
 from .tracer import (  # networks
     dropout, embedding, layer_norm, linear, matmul, one_hot, rms_norm, scaled_dot_product_attention, take,
 )
+from .tracer import (  # convolution and pooling
+    adaptive_avg_pool1d, adaptive_avg_pool2d, avg_pool1d, avg_pool2d, conv1d, conv2d, conv_transpose1d,
+    conv_transpose2d, max_pool1d, max_pool2d,
+)
 from .tracer import (  # losses
     binary_cross_entropy_with_logits, cross_entropy, l1_loss, mse, mse_loss, nll_loss,
 )

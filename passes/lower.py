@@ -20,9 +20,9 @@ from ..ir.tape import (
     View,
     contiguous,
 )
-from ..ir.types import TensorType, is_one
+from ..ir.types import TensorType
 from .fuse import Group, Partition, fuse, reduction_kind
-from .layout import source_strides, strided_view
+from .layout import is_contiguous, source_strides, strided_view
 from .nodes import NODES
 from .rows import Place, Rows, build_rows, cut_at_diagonal
 from .triangle import triangles
@@ -148,10 +148,7 @@ class Lowering:
             if value.name not in updated:
                 continue
             returned = value in self.outputs or value in self.update_of
-            if returned or any(
-                n.op in ("reshape", "permute", "slice", "broadcast_to") and self.escapes(n)
-                for n in self.uses.get(value, ())
-            ):
+            if returned or any(OPS[n.op].kind == "view" and self.escapes(n) for n in self.uses.get(value, ())):
                 original = self.views[value]
                 self.views[value] = self.dense(value)
                 self.copy(original, self.views[value], value.type.shape, value.type.dtype)
@@ -198,6 +195,11 @@ class Lowering:
         self.emit_rows(group, [(value, view)], [], self.partition.inline - {node})
         self.views[value] = view
 
+    def contiguous_view(self, value: Value) -> View:
+        """Where `value` lies row by row: a copy, unless it does already."""
+        view, shape = self.view(value), value.type.shape
+        return view if is_contiguous(view.strides, shape) else self.copied(value)
+
     def copied(self, value: Value) -> View:
         """A dense copy of `value`, made once."""
         source = self.view(value)
@@ -234,28 +236,31 @@ class Lowering:
         members = set(group.nodes)
         stores: list[tuple[Value, View]] = []
         sums: list[tuple[Node, View]] = []
-        combine: list[tuple[Node, View, DimLike]] = []
         for node in group.nodes:
             value = node.output
             kind = reduction_kind(node, group.space, group.inner) if OPS[node.op].kind == "reduce" else ""
             if kind in ("side", "total"):
-                partial = View(self.buffer(f"{value.name}.part", "partial", value.type.dtype, value.type.size), 0, ())
-                sums.append((node, partial))
-                combine.append((node, partial, value.type.size))
+                sums.append((node, self.part(value)))
             elif self.wanted(value, members):
                 stores.append((value, self.target(value, group)))
         if stores or sums:
             self.emit_rows(group, stores, sums, self.partition.inline)
         for value, view in stores:
             self.views[value] = view
-        for node, partial, size in combine:
-            value = node.output
-            view = self.dense(value)
-            axes = (size,)
-            operands = (Operand(View(partial.buffer, 0, (1,)), "r"), Operand(View(view.buffer, 0, (1,)), "w"))
-            label = f"combine {value.name}"
-            self.steps.append(Instr(f"combine_{value.type.dtype}", axes, operands, (0,), (), node.location, label))
-            self.views[value] = view
+        for node, part in sums:
+            self.combine(node, part)
+
+    def part(self, value: Value) -> View:
+        """Where each thread has its own sum for `value`; `combine` adds them up."""
+        return View(self.buffer(f"{value.name}.part", "partial", value.type.dtype, value.type.size), 0, ())
+
+    def combine(self, node: Node, part: View) -> None:
+        value = node.output
+        view = self.dense(value)
+        operands = (Operand(View(part.buffer, 0, (1,)), "r"), Operand(View(view.buffer, 0, (1,)), "w"))
+        kernel, label = f"combine_{value.type.dtype}", f"combine {value.name}"
+        self.steps.append(Instr(kernel, (value.type.size,), operands, (0,), (), node.location, label))
+        self.views[value] = view
 
     def wanted(self, value: Value, members: set[Node]) -> bool:
         if value in self.outputs or value in self.update_of:
@@ -411,19 +416,12 @@ class Lowering:
     def rows_of(self, table: Value) -> View:
         """The table as rows: everything but the first axis contiguous."""
         view = self.view(table)
-        inner = table.type.shape[1:]
-        fits = all(
-            identical(a, b) or is_one(d) for a, b, d in zip(view.strides[1:], contiguous(inner), inner, strict=True)
-        )
-        return view if fits else self.copied(table)
+        return view if is_contiguous(view.strides[1:], table.type.shape[1:]) else self.copied(table)
 
     def index_view(self, indices: Value) -> View:
         """Indices as dense i64."""
         view = self.view(indices)
-        if indices.type.dtype == "i64" and all(
-            identical(a, b) or is_one(d)
-            for a, b, d in zip(view.strides, contiguous(indices.type.shape), indices.type.shape, strict=True)
-        ):
+        if indices.type.dtype == "i64" and is_contiguous(view.strides, indices.type.shape):
             return view
         out = Value(f"{indices.name}.i64", TensorType("i64", indices.type.shape))
         cast = Node("cast", (indices,), {"dtype": "i64"}, (out,))

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from ..ir.dims import identical, product
+from ..ir.dims import product
 from ..ir.graph import Node
 from ..ir.tape import Instr, Operand, View, contiguous
-from ..ir.types import broadcast, is_one
+from ..ir.types import broadcast
+from .conv import conv, conv_input, conv_weight
 from .gemm import gemm_instr
 
 if TYPE_CHECKING:
@@ -66,12 +67,7 @@ def scatter_add(to: Lowering, node: Node) -> None:
     to.views[node.output] = View(out.buffer, 0, contiguous(shape))
     to.fill(to.views[node.output], shape, dtype)
     width = product(shape[1:])
-    view = to.view(x)
-    if not all(
-        identical(a, b) or is_one(d)
-        for a, b, d in zip(view.strides, contiguous(x.type.shape), x.type.shape, strict=True)
-    ):
-        view = to.copied(x)
+    view = to.contiguous_view(x)
     where = to.index_view(indices)
     axes = (product(indices.type.shape), width, shape[0])
     operands = (
@@ -122,4 +118,7 @@ NODES: dict[str, Callable[[Lowering, Node], None]] = {
     "bounded": bounded,
     "unslice": unslice,
     "concat": concat,
+    "conv": conv,
+    "conv_input": conv_input,
+    "conv_weight": conv_weight,
 }

@@ -6,6 +6,7 @@ row("bounded", [case(In((4,), 0, 4), size=5)], INTEGERS, [refused("f32[4]", "ind
 The rows of ir/ops/<family>.py stand in rows_<family>.py.
 """
 
+import rows_conv
 import rows_elementwise
 import rows_index
 import rows_linalg
@@ -15,6 +16,6 @@ import rows_reduce
 import rows_shape
 from cases import ROWS
 
-FAMILIES = (rows_elementwise, rows_index, rows_linalg, rows_nn, rows_random, rows_reduce, rows_shape)
+FAMILIES = (rows_conv, rows_elementwise, rows_index, rows_linalg, rows_nn, rows_random, rows_reduce, rows_shape)
 
 __all__ = ["FAMILIES", "ROWS"]

@@ -11,6 +11,7 @@ from ..call import Part
 from ..kernel import Kernel
 from .check import check, check_words
 from .combine import combine, combine_words
+from .conv import conv, conv_words
 from .gather import bounded, bounded_words, gather, gather_words, scatter_add, scatter_add_words
 from .gemm import gemm, gemm_words
 from .triangular import triangular_gemm, triangular_gemm_words
@@ -19,6 +20,7 @@ FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]]
     "bounded": (bounded, bounded_words),
     "check": (check, check_words),
     "combine": (combine, combine_words),
+    "conv": (conv, conv_words),
     "gather": (gather, gather_words),
     "gemm": (gemm, gemm_words),
     "scatter_add": (scatter_add, scatter_add_words),
