@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from ..ir.dims import DimLike, DimScope, Shape, dim_scope, identical, product
 from ..ir.graph import Graph, Literal, Node, Value
 from ..ir.graph import Operand as GraphOperand
@@ -387,12 +389,14 @@ class Lowering:
 
     def placed(self, value: Value) -> View:
         """Memory for a new value, laid out for its reader: where that is one reshape or permute after the other, so
-        that these are views; where it is a concat, in its place there. Otherwise row-major."""
+        that these are views; where it is a concat or weave, in its place there. Otherwise row-major."""
         users = self.uses.get(value, [])
         if len(users) != 1 or value in self.outputs or value in self.update_of:
             return self.dense(value)
         user = users[0]
-        if user.op == "concat" and sum(v is value for v in user.inputs) == 1:
+        # products and copied rows need a unit stride, which a loop does without
+        fits = user.op == "concat" or (user.op == "weave" and self.producer.get(value) in self.group_of)
+        if fits and sum(v is value for v in user.inputs) == 1:
             return self.part_of(user, user.inputs.index(value))
         if user.op in ("permute", "reshape") and user not in self.group_of and user not in self.partition.inline:
             target = self.placed(user.output)
@@ -404,14 +408,20 @@ class Lowering:
         return self.dense(value)
 
     def part_of(self, node: Node, index: int) -> View:
-        """The place of an operand of a concat in the result's memory."""
+        """The place of an operand of a concat or weave in the result's memory."""
         if node.output not in self.views:
             self.views[node.output] = self.dense(node.output)
-        target, axis = self.views[node.output], node.attrs["axis"]
-        at: DimLike = target.offset
+        target = self.views[node.output]
+        at, strides = target.offset, target.strides
+        if node.op == "weave":
+            step = node.attrs["step"]
+            for a, stride in zip(np.unravel_index(index, step), strides, strict=True):
+                at = at + int(a) * stride
+            return View(target.buffer, at, tuple(s * b for s, b in zip(strides, step, strict=True)))
+        axis = node.attrs["axis"]
         for operand in node.inputs[:index]:
-            at = at + self.operand(operand).type.shape[axis] * target.strides[axis]
-        return View(target.buffer, at, target.strides)
+            at = at + self.operand(operand).type.shape[axis] * strides[axis]
+        return View(target.buffer, at, strides)
 
     def rows_of(self, table: Value) -> View:
         """The table as rows: everything but the first axis contiguous."""

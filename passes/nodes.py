@@ -103,7 +103,8 @@ def unslice(to: Lowering, node: Node) -> None:
     to.copy_into(x, target, node.attrs["start"], node.attrs["step"])
 
 
-def concat(to: Lowering, node: Node) -> None:
+def put_together(to: Lowering, node: Node) -> None:
+    """Concat and weave: every operand in its place, unless it was written there."""
     for index, operand in enumerate(node.inputs):
         x = to.operand(operand)
         place, present = to.part_of(node, index), to.view(x)
@@ -117,7 +118,8 @@ NODES: dict[str, Callable[[Lowering, Node], None]] = {
     "scatter_add": scatter_add,
     "bounded": bounded,
     "unslice": unslice,
-    "concat": concat,
+    "concat": put_together,
+    "weave": put_together,
     "conv": conv,
     "conv_input": conv_input,
     "conv_weight": conv_weight,

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dims import identical, require_equal
+from ..dims import identical, require_equal, same_shape
 from ..op import op
 from ..types import TensorType, TypeRuleError
 from .elementwise import add, equal, logical_and, logical_not, maximum, where
 from .rules import need_float
-from .shape import broadcast_to, concat, full, reshape, slice_, unslice
+from .shape import broadcast_to, concat, full, reshape, slice_, unslice, weave, woven_shape
 
 MOST_AXES = 2  # that the kernel's loops reach
 
@@ -200,12 +200,24 @@ def _start(at, dilation, lead):
 
 
 def _sum_of_pieces(pieces, x, kernel, stride, dilation):
-    """The reverse of `_pieces`: each put at its places in zeros shaped as x, and added up."""
-    lead, total = x.ndim - len(kernel), None
+    """The reverse of `_pieces`: each put at its places in an array shaped as x, and added up. Pieces that meet at no
+    element lie in different lattices, start::stride, which are woven together in the end."""
+    lead = x.ndim - len(kernel)
+    step, ones = (1,) * lead + tuple(stride), (1,) * x.ndim
+    lattices = {}
     for at, piece in zip(np.ndindex(*kernel), pieces, strict=True):
-        placed = unslice(piece, shape=x.shape, start=_start(at, dilation, lead), step=(1,) * lead + tuple(stride))
-        total = placed if total is None else add(total, placed)
-    return total
+        first, start = zip(*map(divmod, _start(at, dilation, lead), step), strict=True)
+        shape = woven_shape(x.shape, step, start)
+        if any(first) or not same_shape(piece.shape, shape):
+            piece = unslice(piece, shape=shape, start=first, step=ones)
+        lattices[start] = add(lattices[start], piece) if start in lattices else piece
+    if len(lattices) == int(np.prod(step)) == 1:
+        return lattices[start]
+    parts = [lattices.get(a) for a in np.ndindex(*step)]
+    for i, a in enumerate(np.ndindex(*step)):
+        if parts[i] is None:  # strides beyond the kernel
+            parts[i] = full.like(x, shape=woven_shape(x.shape, step, a), value=0.0, dtype=x.type.dtype)
+    return weave(*parts, shape=x.shape, step=step)
 
 
 def _unpadded(x, padding, shape):
