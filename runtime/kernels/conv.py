@@ -123,11 +123,15 @@ COPY_OUTPUTS = """
 to = at(scratch, inner * columns)
 for oi in range(o):
     for ni in range(n0, n1):
-        for hi in range(h0, h1):
-            start = at(y, gi * yg + oi * yo + ni * yn + hi * yh + w0)
-            for j in range(w1 - w0):
+        start = at(y, gi * yg + oi * yo + ni * yn + h0 * yh + w0)
+        if yh == w1 - w0:
+            for j in range((h1 - h0) * yh):
                 st(to, j, ld(start, j))
-            to = at(to, w1 - w0)
+        else:
+            for hi in range(h1 - h0):
+                for j in range(w1 - w0):
+                    st(to, hi * (w1 - w0) + j, ld(start, hi * yh + j))
+        to = at(to, (h1 - h0) * (w1 - w0))
 """
 
 CONV = f"""
