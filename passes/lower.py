@@ -389,13 +389,13 @@ class Lowering:
 
     def placed(self, value: Value) -> View:
         """Memory for a new value, laid out for its reader: where that is one reshape or permute after the other, so
-        that these are views; where it is a concat or weave, in its place there. Otherwise row-major."""
+        that these are views; where it is a concat, weave or unslice, in its place there. Otherwise row-major."""
         users = self.uses.get(value, [])
         if len(users) != 1 or value in self.outputs or value in self.update_of:
             return self.dense(value)
         user = users[0]
         # products and copied rows need a unit stride, which a loop does without
-        fits = user.op == "concat" or (user.op == "weave" and self.producer.get(value) in self.group_of)
+        fits = user.op == "concat" or (user.op in ("weave", "unslice") and self.producer.get(value) in self.group_of)
         if fits and sum(v is value for v in user.inputs) == 1:
             return self.part_of(user, user.inputs.index(value))
         if user.op in ("permute", "reshape") and user not in self.group_of and user not in self.partition.inline:
@@ -408,20 +408,22 @@ class Lowering:
         return self.dense(value)
 
     def part_of(self, node: Node, index: int) -> View:
-        """The place of an operand of a concat or weave in the result's memory."""
+        """The place of an operand of a concat, weave or unslice in the result's memory, where the zeros that an unslice
+        has around it are already."""
         if node.output not in self.views:
             self.views[node.output] = self.dense(node.output)
-        target = self.views[node.output]
+            if node.op == "unslice":
+                self.fill(self.views[node.output], node.output.type.shape, node.output.type.dtype)
+        target, attrs = self.views[node.output], node.attrs
         at, strides = target.offset, target.strides
-        if node.op == "weave":
-            step = node.attrs["step"]
-            for a, stride in zip(np.unravel_index(index, step), strides, strict=True):
-                at = at + int(a) * stride
-            return View(target.buffer, at, tuple(s * b for s, b in zip(strides, step, strict=True)))
-        axis = node.attrs["axis"]
-        for operand in node.inputs[:index]:
-            at = at + self.operand(operand).type.shape[axis] * strides[axis]
-        return View(target.buffer, at, strides)
+        if node.op == "concat":
+            for operand in node.inputs[:index]:
+                at = at + self.operand(operand).type.shape[attrs["axis"]] * strides[attrs["axis"]]
+            return View(target.buffer, at, strides)
+        start = attrs["start"] if node.op == "unslice" else map(int, np.unravel_index(index, attrs["step"]))
+        for first, stride in zip(start, strides, strict=True):
+            at = at + first * stride
+        return View(target.buffer, at, tuple(s * b for s, b in zip(strides, attrs["step"], strict=True)))
 
     def rows_of(self, table: Value) -> View:
         """The table as rows: everything but the first axis contiguous."""
@@ -439,10 +441,3 @@ class Lowering:
         group = Group([cast], indices.type.shape, None)
         self.emit_rows(group, [(out, target)], [], set(), {indices: view}, {out: cast}, label="indices")
         return target
-
-    def copy_into(self, x: Value, target: View, start: Sequence[DimLike], step: Sequence[DimLike]) -> None:
-        offset = target.offset
-        for a, stride in zip(start, target.strides, strict=True):
-            offset = offset + a * stride
-        strides = tuple(b * s for b, s in zip(step, target.strides, strict=True))
-        self.copy(self.view(x), View(target.buffer, offset, strides), x.type.shape, x.type.dtype)

@@ -94,17 +94,8 @@ def bounded(to: Lowering, node: Node) -> None:
     to.steps.append(Instr("bounded_i64", axes, operands, (0,), params, node.location, "bounded"))
 
 
-def unslice(to: Lowering, node: Node) -> None:
-    x = to.operand(node.inputs[0])
-    shape = node.output.type.shape
-    target = to.dense(node.output)
-    to.views[node.output] = target
-    to.fill(target, shape, x.type.dtype)
-    to.copy_into(x, target, node.attrs["start"], node.attrs["step"])
-
-
 def put_together(to: Lowering, node: Node) -> None:
-    """Concat and weave: every operand in its place, unless it was written there."""
+    """Concat, weave and unslice: every operand in its place, unless it was written there."""
     for index, operand in enumerate(node.inputs):
         x = to.operand(operand)
         place, present = to.part_of(node, index), to.view(x)
@@ -117,7 +108,7 @@ NODES: dict[str, Callable[[Lowering, Node], None]] = {
     "take": take,
     "scatter_add": scatter_add,
     "bounded": bounded,
-    "unslice": unslice,
+    "unslice": put_together,
     "concat": put_together,
     "weave": put_together,
     "conv": conv,
