@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..ir.dims import DimLike, divide, identical, product
+from ..ir.dims import DimLike, divide, product
 from ..ir.graph import Node, Value
 from ..ir.tape import Instr, Operand, View, contiguous
-from ..ir.types import is_one
+from .layout import is_contiguous
 
 if TYPE_CHECKING:
     from .lower import Lowering
@@ -26,7 +26,7 @@ def conv(to: Lowering, node: Node) -> None:
     # outputs before images: the product of many images is then written where it stays
     strides = contiguous((shape[1], shape[0], *shape[2:]))
     y = View(to.dense(node.output).buffer, 0, (strides[1], strides[0], *strides[2:]))
-    instr = _instr(to, node, (x, w, node.output), (_rows(to, x), to.contiguous_view(w), y), "rrw", (0, 1, 6))
+    instr = _instr(to, node, (x, w, node.output), (_without_gaps(to, x, 1), to.contiguous_view(w), y), "rrw", (0, 1, 6))
     to.views[node.output] = y
     to.steps.append(instr)
 
@@ -34,7 +34,8 @@ def conv(to: Lowering, node: Node) -> None:
 def conv_input(to: Lowering, node: Node) -> None:
     y, w = (to.operand(o) for o in node.inputs)
     x = to.dense(node.output)
-    instr = _instr(to, node, (node.output, w, y), (x, to.contiguous_view(w), _rows(to, y)), "wrr", (0, 1, 2))
+    views = (x, to.contiguous_view(w), _without_gaps(to, y, AXES))
+    instr = _instr(to, node, (node.output, w, y), views, "wrr", (0, 1, 2))
     to.views[node.output] = x
     to.steps.append(instr)
 
@@ -43,17 +44,18 @@ def conv_weight(to: Lowering, node: Node) -> None:
     """Threads share the images, or the rows of windows, each with a sum of its own."""
     x, y = (to.operand(o) for o in node.inputs)
     part = to.part(node.output)
-    to.steps.append(_instr(to, node, (x, node.output, y), (_rows(to, x), part, _rows(to, y)), "rwr", (0, 6)))
+    views = (_without_gaps(to, x, 1), part, _without_gaps(to, y, AXES))
+    to.steps.append(_instr(to, node, (x, node.output, y), views, "rwr", (0, 6)))
     to.combine(node, part)
 
 
 WHAT = {"conv": 0, "conv_input": 1, "conv_weight": 2}
 
 
-def _rows(to: Lowering, value: Value) -> View:
-    """Where `value` lies; its last axis without gaps."""
-    view = to.view(value)
-    return view if identical(view.strides[-1], 1) or is_one(value.type.shape[-1]) else to.copied(value)
+def _without_gaps(to: Lowering, value: Value, axes: int) -> View:
+    """Where `value` lies, so many of its last axes row by row: a copy, unless they do already."""
+    view, first = to.view(value), max(2, value.type.ndim - axes)
+    return view if is_contiguous(view.strides[first:], value.type.shape[first:]) else to.copied(value)
 
 
 def _instr(

@@ -24,7 +24,7 @@ PARAMS = (
     "x:T* weight:T* y:T* scratch:T* lines:T* fn:i64 one:T what:i64 "
     "n:i64 g:i64 c:i64 xh_size:i64 xw_size:i64 o:i64 h:i64 w:i64 kh:i64 kw:i64 "
     "sh:i64 sw:i64 dh:i64 dw:i64 ph:i64 pw:i64 "
-    "xn:i64 xg:i64 xc:i64 xh:i64 wg:i64 wo:i64 yn:i64 yg:i64 yo:i64 yh:i64 bn:i64 bh:i64 bw:i64 direct:i64"
+    "xn:i64 xg:i64 xc:i64 xh:i64 wg:i64 wo:i64 yn:i64 yg:i64 yo:i64 bn:i64 bh:i64 bw:i64 direct:i64"
 )
 
 
@@ -35,7 +35,8 @@ def conv(dtype: str) -> Kernel:
     what = 1   patches(x) += w^T @ y, from x = 0
     what = 2   w = y @ patches(x)^T, summed over the boxes
 
-    x, weight, y   first elements; rows lie without gaps, and so do all of an output's weights
+    x, weight, y   first elements. Without gaps lie the rows of x (where it is the result, its images), the weights of
+                   an output, and the images of y
     scratch        this thread's own memory: the patches of a box, a matrix [channels and kernel places, windows], and
                    where they are copied the box's outputs, [outputs, windows]
     lines          likewise: the part of one channel of x that a box sees, padding included
@@ -43,7 +44,7 @@ def conv(dtype: str) -> Kernel:
     n g c o        images, groups, and channels and outputs of a group
     xh_size ..     sizes of x; h w: windows; kh kw: the weight's
     sh .. pw       stride, dilation, padding before x
-    xn .. yh       elements from one image, group, channel, row ... to the next
+    xn .. yo       elements from one image, group, channel, row ... to the next
     bn bh bw       the sizes of a box of windows
     direct         1: the matrix that the weight meets is read where it lies: x of a 1 x 1 weight (0), or y (1, 2)
     """
@@ -123,14 +124,9 @@ COPY_OUTPUTS = """
 to = at(scratch, inner * columns)
 for oi in range(o):
     for ni in range(n0, n1):
-        start = at(y, gi * yg + oi * yo + ni * yn + h0 * yh + w0)
-        if yh == w1 - w0:
-            for j in range((h1 - h0) * yh):
-                st(to, j, ld(start, j))
-        else:
-            for hi in range(h1 - h0):
-                for j in range(w1 - w0):
-                    st(to, hi * (w1 - w0) + j, ld(start, hi * yh + j))
+        start = at(y, gi * yg + oi * yo + ni * yn + h0 * w + w0)
+        for j in range((h1 - h0) * (w1 - w0)):
+            st(to, j, ld(start, j))
         to = at(to, (h1 - h0) * (w1 - w0))
 """
 
@@ -139,18 +135,16 @@ CONV = f"""
     for gi in range(g):
         factor = at(weight, gi * wg)
         if what == 2:
-            for oi in range(o):
-                for j in range(inner):
-                    st(factor, oi * wo + j, T(0))
+            for j in range(o * wo):
+                st(factor, j, T(0))
         for n0 in range(0, n, bn):
             n1 = minimum(n0 + bn, n)
             if what == 1:
                 for ni in range(n0, n1):
                     for ci in range(c):
-                        for yi in range(xh_size):
-                            start = at(x, gi * xg + ni * xn + ci * xc + yi * xh)
-                            for j in range(xw_size):
-                                st(start, j, T(0))
+                        start = at(x, gi * xg + ni * xn + ci * xc)
+                        for j in range(xh_size * xw_size):
+                            st(start, j, T(0))
             for h0 in range(0, h, bh):
                 h1 = minimum(h0 + bh, h)
                 for w0 in range(0, w, bw):
@@ -170,7 +164,7 @@ CONV = f"""
                         patches_step = maximum(xc, columns)
                     elif what != 1:
 {indent(COPY_PATCHES, " " * 24)}
-                    outputs = at(y, gi * yg + n0 * yn + h0 * yh + w0)
+                    outputs = at(y, gi * yg + n0 * yn + h0 * w + w0)
                     outputs_step = maximum(yo, columns)
                     if what != 0 and direct == 0:
                         outputs = at(scratch, inner * columns)
@@ -245,5 +239,5 @@ def _words(part: Part, box: Sequence[int], direct: bool) -> list[int]:
     what, *geometry, _, _ = map(int, part.call.params)
     geometry[4] -= part.starts[6] * geometry[0]  # a part of the rows of windows sees x from further down
     x, weight, y, *_ = (slot.strides for slot in part.call.slots)
-    steps = [*x[:4], weight[1], weight[5], y[0], y[1], y[5], y[6]]
+    steps = [*x[:4], weight[1], weight[5], y[0], y[1], y[5]]
     return [*part.pointers, routine, one, what, *part.sizes, *geometry, *steps, *box, int(direct)]
