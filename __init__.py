@@ -84,6 +84,10 @@ from .tracer import (  # reading and writing by index
 from .tracer import (  # loops
     scan,
 )
+from .tracer import (  # convolution and pooling
+    adaptive_avg_pool1d, adaptive_avg_pool2d, avg_pool1d, avg_pool2d, conv1d, conv2d, conv_transpose1d,
+    conv_transpose2d, max_pool1d, max_pool2d,
+)
 from .tracer import (  # losses
     binary_cross_entropy, binary_cross_entropy_with_logits, cosine_embedding_loss, cross_entropy, gaussian_nll_loss,
     hinge_embedding_loss, huber_loss, kl_div, l1_loss, margin_ranking_loss, mse, mse_loss,

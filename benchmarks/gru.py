@@ -10,14 +10,12 @@ G1 has one layer, G2 two: vocabulary 104, width 256, batches of 32 x 64. PyTorch
 
 from __future__ import annotations
 
-import sys
-
-from peers import torch_optimizer
-from recipe import RECIPE, Config, gradtape_optimizer
-from step import main, products_only, worker
+import referee
+from recipe import Config, gradtape_optimizer, synthetic_batches
 
 CONFIGS = {"G1": Config(104, 256, 1, 1, 64, 32), "G2": Config(104, 256, 2, 1, 64, 32)}
-CHUNK = {"G1": 4, "G2": 2}
+CHUNKS = {"G1": 4, "G2": 2}
+BATCHES = 8
 
 
 def model_of(config: Config):
@@ -27,20 +25,24 @@ def model_of(config: Config):
     return gt.models.GRU(config.vocab, config.width, config.depth)
 
 
-def contestant(name, config, threads, data):
+def contestant(name, config_name, threads):
+    config = CONFIGS[config_name]
+    data = synthetic_batches(config, BATCHES)
     if name == "torch":
-        return torch_run(config, threads)
+        import torch
+        from peers import torch_run
+
+        return torch_run(torch_model(config), threads), [torch.from_numpy(d) for d in data]
     import gradtape as gt
 
     model = model_of(config)
     step = gt.compile(model, loss=gt.cross_entropy, optimizer=gradtape_optimizer(model), threads=threads)
     if name == "products":
-        step(*data[0])
-        return products_only(step, data[0])
-    return lambda batches: [float(step(x, y)) for x, y in batches]
+        return referee.products_only(step, data[0]), data
+    return lambda batches: [float(step(x, y)) for x, y in batches], data
 
 
-def torch_run(config: Config, threads: int):
+def torch_model(config: Config):
     import torch
     from torch import nn
     from torch.nn import functional as F
@@ -56,28 +58,11 @@ def torch_run(config: Config, threads: int):
             logits = self.head(self.gru(self.tok(idx))[0])
             return F.cross_entropy(logits.view(-1, config.vocab), target.reshape(-1))
 
-    torch.set_num_threads(threads)
     model = GRU()
     weights = {name: p.data for name, p in model_of(config).named_parameters()}
     model.load_state_dict({name: torch.from_numpy(w.copy()) for name, w in weights.items()})
-    optimizer, parameters = torch_optimizer(model), list(model.parameters())
-
-    def run(batches):
-        losses = []
-        for x, y in batches:
-            optimizer.zero_grad(set_to_none=True)
-            loss = model(x, y)
-            loss.backward()
-            nn.utils.clip_grad_norm_(parameters, RECIPE.max_norm, foreach=True)
-            optimizer.step()
-            losses.append(loss.item())
-        return losses
-
-    return run
+    return model
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1 and sys.argv[1] == "--worker":
-        worker(sys.argv[2], CONFIGS[sys.argv[3]], int(sys.argv[4]), contestant)
-    else:
-        main(__file__, __doc__, CHUNK, ["gradtape", "products", "torch"])
+    referee.main(__file__, __doc__, CHUNKS, ["gradtape", "products", "torch"], contestant)

@@ -1,7 +1,7 @@
 """The GPT of gradtape.models.gpt and its training step in PyTorch and in JAX, each read top to bottom.
 
-Both take the weights of the gradtape model under its own names and give back a function `run(batches)` that trains
-on every (inputs, targets) pair in turn and returns the losses. Shapes: B batch, T positions, C width, H heads,
+Both take the weights of the gradtape model under its own names; a function `run(batches)` trains on every (inputs,
+targets) pair in turn and returns the losses. Shapes: B batch, T positions, C width, H heads,
 D = C / H, V vocabulary.
 """
 # torch and jax come with the extra `peers`, which is not installed where types are checked:
@@ -96,12 +96,12 @@ def torch_optimizer(model, recipe: Recipe = RECIPE):
     return torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, eps=recipe.eps, fused=True)
 
 
-def torch_run(config: Config, weights: Weights, threads: int, compiled: bool = False) -> Run:
-    """`compiled`: model and loss through torch.compile in its default mode; clipping and AdamW stay as they are."""
+def torch_run(model, threads: int, compiled: bool = False) -> Run:
+    """`model(inputs, targets)` is the loss. `compiled`: model and loss through torch.compile in its default mode;
+    clipping and AdamW stay as they are."""
     import torch
 
     torch.set_num_threads(threads)
-    model = torch_model(config, weights)
     optimizer = torch_optimizer(model)
     parameters = list(model.parameters())
     loss_of = torch.compile(model) if compiled else model

@@ -58,15 +58,19 @@ class Operand:
 # row programs -------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Access:
-    """How a row program reaches an operand: per axis stride "0" (broadcast), "1" (unit) or "s" (given at run time).
+    """How a row program reaches an operand: per axis stride "0" (broadcast), "1" (unit), on the last axis also a small
+    number, or "s" (given at run time).
 
-    A `virtual` access has no memory: its value is the sum of index * stride (iota, the element number of a draw).
+    A `virtual` access has no memory: its value is the sum of index * stride (iota, the element number of a draw). One
+    whose elements lie between those of another (x[1::2] beside x[0::2]) is `shift` elements on from that `base`.
     """
 
     dtype: str
     strides: tuple[str, ...]
     mode: str
     virtual: bool = False
+    base: int = -1
+    shift: int = 0
 
 
 @dataclass(frozen=True)

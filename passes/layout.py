@@ -39,9 +39,9 @@ def strided_view(node: Node, source: View) -> View | None:
     raise AssertionError(node.op)
 
 
-def is_dense(view: View, shape: Shape) -> bool:
-    """Row-major without gaps; an axis of size 1 has no step that would matter."""
-    return all(is_one(d) or identical(s, c) for d, s, c in zip(shape, view.strides, contiguous(shape), strict=True))
+def is_contiguous(strides: Sequence[DimLike], shape: Shape) -> bool:
+    """Whether elements lie row by row without gaps; an axis of size 1 may have any stride."""
+    return all(is_one(d) or identical(s, c) for d, s, c in zip(shape, strides, contiguous(shape), strict=True))
 
 
 def reshape_strides(old: Shape, strides: Sequence[DimLike], new: Shape) -> tuple[DimLike, ...] | None:
@@ -50,8 +50,7 @@ def reshape_strides(old: Shape, strides: Sequence[DimLike], new: Shape) -> tuple
 
     Runs of old axes and runs of new axes with equal products are matched; within a run the old axes must step as one.
     """
-    dense = all(is_one(d) or identical(s, c) for d, s, c in zip(old, strides, contiguous(old), strict=True))
-    if dense or any(identical(d, 0) for d in old):
+    if is_contiguous(strides, old) or any(identical(d, 0) for d in old):
         return tuple(0 if is_one(d) else s for d, s in zip(new, contiguous(new), strict=True))
     old_axes = [(d, s) for d, s in zip(old, strides, strict=True) if not is_one(d)]
     new_axes = [d for d in new if not is_one(d)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import numpy as np
+
 from ..ir.dims import DimLike, DimScope, Shape, dim_scope, identical, product
 from ..ir.graph import Graph, Literal, Node, Number, Value
 from ..ir.graph import Operand as GraphOperand
@@ -24,7 +26,7 @@ from ..ir.tape import (
 from ..ir.types import TensorType, is_one
 from .fuse import Group, Partition, fuse, reduction_kind
 from .indexing import CHECKING
-from .layout import is_dense, reshape_strides, source_strides, strided_view
+from .layout import is_contiguous, reshape_strides, source_strides, strided_view
 from .nodes import NODES
 from .rows import Place, Rows, build_rows, cut_at_diagonal
 from .triangle import triangles
@@ -214,6 +216,11 @@ class Lowering:
         self.emit_rows(group, [(value, view)], [], self.partition.inline - {node})
         self.views[value] = view
 
+    def contiguous_view(self, value: Value) -> View:
+        """Where `value` lies row by row: a copy, unless it does already."""
+        view, shape = self.view(value), value.type.shape
+        return view if is_contiguous(view.strides, shape) else self.copied(value)
+
     def copied(self, value: Value) -> View:
         """A dense copy of `value`, made once."""
         source = self.view(value)
@@ -259,14 +266,11 @@ class Lowering:
         stores: list[tuple[Value, View]] = []
         sums: list[tuple[Node, View]] = []
         copies: list[tuple[Value, View]] = []
-        combine: list[tuple[Node, View, DimLike]] = []
         for node in group.nodes:
             value = node.output
             kind = reduction_kind(node, group.space, group.inner) if OPS[node.op].kind == "reduce" else ""
             if kind in ("side", "total"):
-                partial = View(self.buffer(f"{value.name}.part", "partial", value.type.dtype, value.type.size), 0, ())
-                sums.append((node, partial))
-                combine.append((node, partial, value.type.size))
+                sums.append((node, self.part(value)))
             elif self.wanted(value, members):
                 stores.append((value, self.target(value, group)))
                 copies += self.also_joined(value, stores[-1][1])
@@ -274,14 +278,20 @@ class Lowering:
             self.emit_rows(group, stores + copies, sums, self.partition.inline)
         for value, view in stores:
             self.views[value] = view
-        for node, partial, size in combine:
-            value = node.output
-            view = self.dense(value)
-            axes = (size,)
-            operands = (Operand(View(partial.buffer, 0, (1,)), "r"), Operand(View(view.buffer, view.offset, (1,)), "w"))
-            label = f"combine {value.name}"
-            self.steps.append(Instr(f"combine_{value.type.dtype}", axes, operands, (0,), (), node.location, label))
-            self.views[value] = view
+        for node, part in sums:
+            self.combine(node, part)
+
+    def part(self, value: Value) -> View:
+        """Where each thread has its own sum for `value`; `combine` adds them up."""
+        return View(self.buffer(f"{value.name}.part", "partial", value.type.dtype, value.type.size), 0, ())
+
+    def combine(self, node: Node, part: View) -> None:
+        value = node.output
+        view = self.dense(value)
+        operands = (Operand(View(part.buffer, 0, (1,)), "r"), Operand(View(view.buffer, view.offset, (1,)), "w"))
+        kernel, label = f"combine_{value.type.dtype}", f"combine {value.name}"
+        self.steps.append(Instr(kernel, (value.type.size,), operands, (0,), (), node.location, label))
+        self.views[value] = view
 
     def wanted(self, value: Value, members: set[Node]) -> bool:
         if value in self.outputs or value in self.update_of:
@@ -412,7 +422,7 @@ class Lowering:
 
     def placed(self, value: Value) -> View:
         """Memory for a new value, laid out for its reader: where that is one reshape or permute after the other, so
-        that these are views; where it is a concat, in its place there. Otherwise row-major."""
+        that these are views; where it is a concat, weave or unslice, in its place there. Otherwise row-major."""
         users = self.uses.get(value, [])
         if value in self.outputs or value in self.update_of:
             return self.dense(value)
@@ -422,6 +432,10 @@ class Lowering:
         if len(users) != 1:
             return self.dense(value)
         user = users[0]
+        # products and copied rows need a unit stride, which a loop does without
+        fits = user.op in ("weave", "unslice") and self.producer.get(value) in self.group_of
+        if fits and sum(v is value for v in user.inputs) == 1:
+            return self.part_of(user, user.inputs.index(value))
         if user.op in ("permute", "reshape") and user not in self.group_of and user not in self.partition.inline:
             target = self.placed(user.output)
             strides = source_strides(user, target.strides)
@@ -443,14 +457,23 @@ class Lowering:
         return found
 
     def part_of(self, node: Node, index: int) -> View:
-        """The place of an operand of a concat in the result's memory."""
+        """The place of an operand of a concat, weave or unslice in the result's memory, where the zeros that an unslice
+        has around it are already."""
         if node.output not in self.views:
             self.views[node.output] = self.dense(node.output)
-        target, axis = self.views[node.output], node.attrs["axis"]
-        at: DimLike = target.offset
-        for operand in node.inputs[:index]:
-            at = at + self.operand(operand).type.shape[axis] * target.strides[axis]
-        return View(target.buffer, at, target.strides)
+            if node.op == "unslice":
+                out = node.output
+                self.fill(self.views[out], out.type.shape, out.type.dtype, node.attrs.get("value", 0))
+        target, attrs = self.views[node.output], node.attrs
+        at, strides = target.offset, target.strides
+        if node.op == "concat":
+            for operand in node.inputs[:index]:
+                at = at + self.operand(operand).type.shape[attrs["axis"]] * strides[attrs["axis"]]
+            return View(target.buffer, at, strides)
+        start = attrs["start"] if node.op == "unslice" else map(int, np.unravel_index(index, attrs["step"]))
+        for first, stride in zip(start, strides, strict=True):
+            at = at + first * stride
+        return View(target.buffer, at, tuple(s * b for s, b in zip(strides, attrs["step"], strict=True)))
 
     def viewed(self, value: Value, shape: Shape) -> View:
         """`value` as an array of `shape` (of as many elements) whose last axis has stride 1; a copy where need be."""
@@ -509,7 +532,7 @@ class Lowering:
     def index_view(self, indices: Value) -> View:
         """Indices as dense i64."""
         view = self.view(indices)
-        if indices.type.dtype == "i64" and is_dense(view, indices.type.shape):
+        if indices.type.dtype == "i64" and is_contiguous(view.strides, indices.type.shape):
             return view
         out = Value(f"{indices.name}.i64", TensorType("i64", indices.type.shape))
         cast = Node("cast", (indices,), {"dtype": "i64"}, (out,))
@@ -517,13 +540,6 @@ class Lowering:
         group = Group([cast], indices.type.shape, None)
         self.emit_rows(group, [(out, target)], [], set(), {indices: view}, {out: cast}, label="indices")
         return target
-
-    def copy_into(self, x: Value, target: View, start: Sequence[DimLike], step: Sequence[DimLike]) -> None:
-        offset = target.offset
-        for a, stride in zip(start, target.strides, strict=True):
-            offset = offset + a * stride
-        strides = tuple(b * s for b, s in zip(step, target.strides, strict=True))
-        self.copy(self.view(x), View(target.buffer, offset, strides), x.type.shape, x.type.dtype)
 
     # loops ----------------------------------------------------------------------------------------------------------
     def new_loop(self) -> str:
@@ -570,7 +586,7 @@ class _Body(Lowering):
 
     def dense(self, value: Value, segment: str = "arena") -> View:
         place = self.place_of.get(value)
-        if place is not None and value in self.producer and is_dense(place, value.type.shape):
+        if place is not None and value in self.producer and is_contiguous(place.strides, value.type.shape):
             return place
         return super().dense(value, segment)
 

@@ -10,9 +10,10 @@ from ..ir.graph import Literal, Node
 from ..ir.tape import Callback
 from ..ir.types import broadcast
 from .arranging import ARRANGING
+from .conv import conv, conv_input, conv_weight
 from .gemm import gemm_instr
 from .indexing import INDEXING
-from .layout import is_dense
+from .layout import is_contiguous
 from .lower_loop import scan
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def matmul(to: Lowering, node: Node) -> None:
             found = gemm_instr(node, views[0], views[1], out, (shapes[0], shapes[1], shape), half, fill)
     if found is None:  # too many batch axes: with all three dense and in full they are one
         batch = broadcast([s[:-2] for s in shapes])
-        if not is_dense(out, shape):
+        if not is_contiguous(out.strides, shape):
             out = to.views[node.output] = to.dense(node.output)
         for i, value in enumerate(operands):
             if len(shapes[i]) > 1:
@@ -44,16 +45,8 @@ def matmul(to: Lowering, node: Node) -> None:
     to.steps.append(found)
 
 
-def unslice(to: Lowering, node: Node) -> None:
-    x = to.operand(node.inputs[0])
-    shape = node.output.type.shape
-    target = to.dense(node.output)
-    to.views[node.output] = target
-    to.fill(target, shape, x.type.dtype, node.attrs.get("value", 0))
-    to.copy_into(x, target, node.attrs["start"], node.attrs["step"])
-
-
-def concat(to: Lowering, node: Node) -> None:
+def put_together(to: Lowering, node: Node) -> None:
+    """Concat, weave and unslice: every operand in its place, unless it was written there."""
     for index, operand in enumerate(node.inputs):
         x = to.operand(operand)
         place, present = to.part_of(node, index), to.view(x)
@@ -76,11 +69,15 @@ def callback(to: Lowering, node: Node) -> None:
 
 
 NODES: dict[str, Callable[[Lowering, Node], None]] = {
-    "matmul": matmul,
     "callback": callback,
-    "unslice": unslice,
-    "concat": concat,
+    "concat": put_together,
+    "conv": conv,
+    "conv_input": conv_input,
+    "conv_weight": conv_weight,
+    "matmul": matmul,
     "scan": scan,
+    "unslice": put_together,
+    "weave": put_together,
     **INDEXING,
     **ARRANGING,
 }

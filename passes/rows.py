@@ -11,7 +11,7 @@ diagonal, in which the mask is gone, and a `tail` beyond, in which what is known
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..ir.dims import DimLike, identical
@@ -23,6 +23,7 @@ from ..ir.types import is_one
 from .fuse import Group, aligned, reduction_kind, wide_axes
 from .triangle import ABOVE, BELOW, DIAGONAL, UNKNOWN, Regions, same_matrix, uniform
 
+NEAR = ("2", "3", "4")  # strides along a row for which the compiler loads whole vectors and picks
 NO_ATTRS: Mapping[str, object] = {}
 NO_REGIONS: Mapping[Value, Regions] = {}
 ONCE, ROW, LOOP = 0, 1, 2
@@ -345,11 +346,10 @@ def build_rows(
     sizes, strides, outer = _collapse(builder, group)
     accesses = []
     for place, steps in zip(builder.places, strides, strict=True):
-        kinds = tuple(
-            "0" if identical(s, 0) else "1" if identical(s, 1) and i == len(steps) - 1 and i >= outer else "s"
-            for i, s in enumerate(steps)
-        )
-        accesses.append(Access(place.dtype, kinds, place.mode, virtual=place.view is None and not place.scratch))
+        kinds = tuple(_stride_kind(s, i == len(steps) - 1 and i >= outer) for i, s in enumerate(steps))
+        base, shift = _beside(place, steps, builder.places, strides) if kinds and kinds[-1] in NEAR else (-1, 0)
+        virtual = place.view is None and not place.scratch
+        accesses.append(Access(place.dtype, kinds, place.mode, virtual, base, shift))
     sections = _sections(builder)
     program = _renumbered(RowProgram(outer, len(sizes) - outer, tuple(accesses), sections, len(builder.dims), diagonal))
     places = [
@@ -360,6 +360,28 @@ def build_rows(
     whole |= any(s.op in ("store", "total") for section in sections if section.level == "row" for s in section.stmts)
     whole |= diagonal >= 0 or any(p.scratch for p in places)
     return Rows(program, sizes, places, builder.dims, can_split_inner=not whole)
+
+
+def _stride_kind(stride: DimLike, last: bool) -> str:
+    if identical(stride, 0):
+        return "0"
+    return str(stride) if last and (identical(stride, 1) or str(stride) in NEAR) else "s"
+
+
+def _beside(
+    place: Place, steps: Sequence[DimLike], places: Sequence[Place], strides: Sequence[Sequence[DimLike]]
+) -> tuple[int, int]:
+    """(number, distance) of the place between whose elements those of `place` lie: together they are read and written
+    whole vectors at a time. (-1, 0) where there is none."""
+    best = (-1, 0)
+    for number, (other, others) in enumerate(zip(places, strides, strict=True)):
+        if place.view is None or other.view is None or other.view.buffer != place.view.buffer:
+            continue
+        distance = place.view.offset - other.view.offset
+        between = isinstance(distance, int) and best[1] < distance < int(str(steps[-1]))
+        if between and all(identical(a, b) for a, b in zip(steps, others, strict=True)):
+            best = (number, distance)
+    return best
 
 
 def _collapse(builder: _Builder, group: Group) -> tuple[tuple[DimLike, ...], list[tuple[DimLike, ...]], int]:

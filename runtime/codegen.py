@@ -326,10 +326,10 @@ class _Printer:
         access = attrs.get("access", -1)
         args = [Expr(f"v{a}", self.dtypes[a]) if isinstance(a, int) else a.value for a in s.args]
         if s.op == "load":
-            text = f"ld(p{access}, {self.offset(access, axes)})"
+            text = f"ld({self.pointer(access)}, {self.offset(access, axes)})"
         elif s.op == "store":
             value = SourceScalars(s.dtype)._expr(args[0])
-            self.line(depth, f"st(p{access}, {self.offset(access, axes)}, {value.text})")
+            self.line(depth, f"st({self.pointer(access)}, {self.offset(access, axes)}, {value.text})")
             return
         elif s.op == "index":
             text = f"b{access} + {self.offset(access, axes)}"
@@ -366,14 +366,22 @@ class _Printer:
 
     def offset(self, access: int, axes: Any) -> str:
         """The element that an access reaches, as text over the loop variables of `axes`."""
-        terms = []
+        terms, (base, shift) = [], self.base(access)
         for axis in axes:
             kind = self.program.accesses[access].strides[axis]
             if kind == "1":
                 terms.append(f"i{axis}")
-            elif kind == "s":
-                terms.append(f"i{axis} * s{access}_{axis}")
-        return " + ".join(terms) or "0"
+            elif kind != "0":
+                terms.append(f"i{axis} * " + (f"s{base}_{axis}" if kind == "s" else kind))
+        return " + ".join([*terms, *([str(shift)] if shift else [])]) or "0"
+
+    def base(self, access: int) -> tuple[int, int]:
+        """The access whose pointer and strides are used, and the elements from there."""
+        found = self.program.accesses[access]
+        return (access, 0) if found.base < 0 else (found.base, found.shift)
+
+    def pointer(self, access: int) -> str:
+        return f"p{self.base(access)[0]}"
 
     def line(self, depth: int, text: str) -> None:
         self.lines.append("    " * depth + text)

@@ -6,6 +6,7 @@ row("bounded", [case(In((4,), 0, 4), size=5)], INTEGERS, [refused("f32[4]", "ind
 The rows of ir/ops/<family>.py stand in rows_<family>.py.
 """
 
+import rows_conv
 import rows_cumulative
 import rows_custom
 import rows_dynamic
@@ -21,6 +22,7 @@ import rows_sort
 from cases import ROWS
 
 FAMILIES = (
+    rows_conv,
     rows_cumulative,
     rows_custom,
     rows_dynamic,

@@ -107,6 +107,25 @@ row(
 # generators -----------------------------------------------------------------------------------------------------
 SMALL, LARGE = np.array([[1.5, -2.0]], np.float32), np.arange(20, dtype=np.int64)
 row(
+    "weave",
+    [
+        case(In((2, 2)), In((2, 2)), shape=(2, 4), step=(1, 2)),
+        case(In((2, 3)), In((2, 2)), In((1, 3)), In((1, 2)), shape=(3, 5), step=(2, 2)),
+        case(In((3,)), In((2,)), In((2,)), shape=(7,), step=(3,)),
+        case(In((1,)), In((0,)), shape=(1,), step=(2,)),
+        case(In((0, 2)), In((0, 1)), shape=(0, 3), step=(1, 2)),
+        case(In((2, 3)), shape=(2, 3), step=(1, 1)),
+        case(In((T,)), In((T,)), sizes={"T": 3}, shape=(2 * T,), step=(2,)),
+    ],
+    ALL,
+    [
+        refused("f32[2]; f32[2]", r"steps \(3,\) need 3 parts, got 2", shape=(6,), step=(3,)),
+        refused("f32[2]; f32[2]", r"the part that starts at \(0,\) is f32\[3\], got f32\[2\]", shape=(5,), step=(2,)),
+        refused("f32[2]; f64[2]", r"the part that starts at \(1,\) is f32\[2\], got f64\[2\]", shape=(4,), step=(2,)),
+        refused("f32[2]; f32[2]", "step is an integer from 1 for each of the axes", shape=(4,), step=(0,)),
+    ],
+)
+row(
     "constant",
     [
         case(build=lambda b, a=a: b.wrap(b.constant(a)))

@@ -5,6 +5,7 @@ from .arrange import *  # noqa: F403
 from .callback import callback
 from .checkpoint import checkpoint
 from .context import LeakedTensor, NeedsValue, Trace
+from .convolution import *  # noqa: F403
 from .custom import custom_vjp
 from .dynamic import *  # noqa: F403
 from .einsum import *  # noqa: F403
@@ -19,6 +20,7 @@ from .losses import *  # noqa: F403
 from .module import Buffer, Module, Parameter, buffer, freeze
 from .neural import *  # noqa: F403
 from .normalisation import *  # noqa: F403
+from .pooling import *  # noqa: F403
 from .random import *  # noqa: F403
 from .rng import dropout, dropout1d, dropout2d, generator, initial_seed, manual_seed, next_step, uniform
 from .rule_check import RuleError

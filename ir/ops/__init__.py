@@ -1,8 +1,23 @@
 """The op records, by family. Importing this package fills the registry `ir.op.OPS`."""
 
-from . import cumulative, custom, dynamic, elementwise, functions, index, linalg, nn, random, reduce, scan, shape, sort
+from . import (
+    conv,
+    cumulative,
+    custom,
+    dynamic,
+    elementwise,
+    functions,
+    index,
+    linalg,
+    nn,
+    random,
+    reduce,
+    scan,
+    shape,
+    sort,
+)  # fmt: skip
 
 __all__ = [
-    "cumulative", "custom", "dynamic", "elementwise", "functions", "index", "linalg", "nn", "random", "reduce", "scan",
-    "shape", "sort",
+    "conv", "cumulative", "custom", "dynamic", "elementwise", "functions", "index", "linalg", "nn", "random", "reduce",
+    "scan", "shape", "sort",
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dims import divide, identical, product, require_equal
+from ..dims import divide, identical, product, require_equal, same_shape
 from ..op import no_gradient, op
 from ..types import DTYPES, TensorType, TypeRuleError, broadcast
 from .rules import known_dtype, need_axis, need_shape
@@ -143,6 +143,38 @@ class concat:
             grads.append(slice_(g, start=start, size=x.shape, step=(1,) * x.ndim))
             offset = offset + x.shape[axis]
         return tuple(grads)
+
+
+@op
+class weave:
+    """parts between each other's elements: out[a::step] is the part of a, for every a below step, in row-major order"""
+    kind = "copy"
+    def infer(*parts, shape, step):
+        if len(step) != len(need_shape(shape)) or any(not isinstance(s, int) or s < 1 for s in step):
+            raise TypeRuleError(f"step is an integer from 1 for each of the axes of {_list(shape)}, got {step}")
+        if len(parts) != product(step):
+            raise TypeRuleError(f"steps {step} need {product(step)} parts, got {len(parts)}")
+        for part, a in zip(parts, np.ndindex(*step), strict=True):
+            expected = TensorType(parts[0].dtype, woven_shape(shape, step, a))
+            if part.dtype != expected.dtype or not same_shape(part.shape, expected.shape):
+                raise TypeRuleError(f"the part that starts at {a} is {expected}, got {part}")
+        return TensorType(parts[0].dtype, shape)
+    def ref(*parts, shape, step):
+        out = np.empty(shape, parts[0].dtype)
+        for part, a in zip(parts, np.ndindex(*step), strict=True):
+            out[tuple(np.s_[b::s] for b, s in zip(a, step, strict=True))] = part
+        return out
+    def vjp(g, out, *parts, shape, step):
+        starts = [tuple(map(int, a)) for a in np.ndindex(*step)]
+        return tuple(slice_(g, start=a, size=p.shape, step=step) for p, a in zip(parts, starts, strict=True))
+
+
+def woven_shape(shape, step, start):
+    """The shape of x[start::step], for x of a shape and starts below the steps."""
+    whole = [divide(d, s) for d, s in zip(shape, step, strict=True)]  # of a symbolic size, only if it divides
+    return tuple(
+        (d - int(a) + s - 1) // s if w is None else w for d, s, a, w in zip(shape, step, start, whole, strict=True)
+    )
 
 
 # generators -----------------------------------------------------------------------------------------------------

@@ -3,7 +3,9 @@
 from ...tracer import Module, Parameter
 from .attention import MultiHeadAttention, merge_heads, split_heads
 from .container import Flatten, Identity, Sequential
+from .convolution import Conv1d, Conv2d, ConvTranspose1d, ConvTranspose2d
 from .linear import Embedding, Linear
+from .pooling import AdaptiveAvgPool1d, AdaptiveAvgPool2d, AvgPool1d, AvgPool2d, MaxPool1d, MaxPool2d
 from .recurrent import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNCell
 
 # isort: off
@@ -29,6 +31,8 @@ ModuleList = list  # modules in plain lists and dicts are found
 ModuleDict = dict
 
 __all__ = [
+    "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AvgPool1d", "AvgPool2d", "Conv1d", "Conv2d", "ConvTranspose1d",
+    "ConvTranspose2d", "MaxPool1d", "MaxPool2d",
     "CELU", "ELU", "GELU", "GLU", "SELU", "Activation", "BatchNorm1d", "BatchNorm2d", "BCELoss",
     "BCEWithLogitsLoss", "CosineEmbeddingLoss", "CosineSimilarity", "CrossEntropyLoss", "Dropout", "Dropout1d",
     "Dropout2d", "Embedding", "Flatten", "GRU", "GRUCell", "GaussianNLLLoss", "GroupNorm", "Hardshrink",

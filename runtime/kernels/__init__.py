@@ -11,6 +11,7 @@ from ..call import Part
 from ..kernel import Kernel
 from .check import check, check_words
 from .combine import combine, combine_words
+from .conv import conv, conv_words
 from .cumulative import cumsum, linear_scan, running_words
 from .dynamic import dynamic_read, dynamic_words, dynamic_write
 from .gather import (
@@ -34,6 +35,7 @@ FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]]
     "bounded": (bounded, bounded_words),
     "check": (check, check_words),
     "combine": (combine, combine_words),
+    "conv": (conv, conv_words),
     "cumsum": (cumsum, running_words),
     "dynamic_read": (dynamic_read, dynamic_words),
     "dynamic_write": (dynamic_write, dynamic_words),

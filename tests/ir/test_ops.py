@@ -187,7 +187,16 @@ def test_a_composite_is_its_body_at_special_values(name: str) -> None:
     """A row of -inf, an inf, a NaN, equal elements."""
     rows = np.array([[-np.inf] * 3, [1.0, np.inf, 2.0], [1.0, np.nan, 2.0], [-np.inf, 1.0, 2.0], [4.0, 4.0, 4.0]])
     case = ROWS[name].cases[0]
-    attrs = {k: {"axis": 1, "axes": (1,), "keepdims": True}.get(k, v) for k, v in case.attrs.items()}
+    plain = {
+        "axis": 1,
+        "axes": (1,),
+        "keepdims": True,
+        "kernel": (2,),
+        "stride": (1,),
+        "padding": ((1, 1),),
+        "dilation": (1,),
+    }
+    attrs = {k: plain.get(k, v) for k, v in case.attrs.items()}
     builder = Builder("special")
     graph = builder.graph([("out", OPS[name](builder.input("x", type_of(rows)), **attrs))])
     expected = evaluate_graph(graph, {"x": rows})["out"]
