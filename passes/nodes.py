@@ -41,7 +41,7 @@ def matmul(to: Lowering, node: Node) -> None:
 
 def take(to: Lowering, node: Node) -> None:
     table, indices = (to.operand(o) for o in node.inputs)
-    out = to.fresh(node)
+    out = to.views[node.output] = to.dense(node.output)  # the kernel writes whole rows: not into a part of an array
     width = product(table.type.shape[1:])
     source = to.rows_of(table)
     where = to.index_view(indices)
@@ -52,7 +52,6 @@ def take(to: Lowering, node: Node) -> None:
         Operand(View(out.buffer, 0, (width, 1, 0)), "w"),
         Operand(View(to.error_word().buffer, 0, (0, 0, 0)), "rw"),
     )
-    to.views[node.output] = View(out.buffer, 0, contiguous(node.output.type.shape))
     to.steps.append(
         Instr(f"gather_{table.type.dtype}", axes, operands, (0, 1), (len(to.steps),), node.location, "take")
     )
@@ -60,11 +59,10 @@ def take(to: Lowering, node: Node) -> None:
 
 def scatter_add(to: Lowering, node: Node) -> None:
     indices, x = (to.operand(o) for o in node.inputs)
-    out = to.fresh(node)
+    out = to.views[node.output] = to.dense(node.output)
     shape = node.output.type.shape
     dtype = x.type.dtype
-    to.views[node.output] = View(out.buffer, 0, contiguous(shape))
-    to.fill(to.views[node.output], shape, dtype)
+    to.fill(out, shape, dtype)
     width = product(shape[1:])
     view = to.view(x)
     if not all(
