@@ -143,7 +143,11 @@ def compiled_together(programs: Iterable[Program], report: Report) -> Iterator[F
             tapes.append((program, batch.add(checked_tape(program))))
         except Exception as error:
             yield program, error, plainly
-    batch.compile()
+    try:
+        batch.compile()
+    except Exception:  # one of the kernels: by itself, its program will say which
+        yield from one_by_one((drawn for drawn, _ in tapes), compiled, report)
+        return
     for drawn, tape in tapes:
         for program in at_both_sizes(drawn):
             try:
@@ -183,8 +187,17 @@ def minimal(failed: Failed) -> str:
     return f"{program.name}: {fact}\n{paste(small, fact)}"
 
 
+def say_at_once(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
 def run(
-    mode: str, seeds: Iterable[int], report: Report, shrinks: int = 5, say: Callable[[str], None] = print, **how: Any
+    mode: str,
+    seeds: Iterable[int],
+    report: Report,
+    shrinks: int = 5,
+    say: Callable[[str], None] = say_at_once,
+    **how: Any,
 ) -> Report:
     """Draws and checks the programs of `seeds`; failures are made small (the first `shrinks` of them) and reported."""
     seeds = list(seeds)
@@ -225,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
     report = run(
         given.mode, range(given.seed, given.seed + given.programs), Report(), order=given.order, most=given.most
     )
-    print(f"{report}, {time.monotonic() - started:.0f} s")  # noqa: T201
+    say_at_once(f"{report}, {time.monotonic() - started:.0f} s")
     return 1 if report.failures else 0
 
 

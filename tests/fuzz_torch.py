@@ -7,6 +7,7 @@ run, from the extra `peers`. Programs are drawn from `OPS_KNOWN` only.
 from __future__ import annotations
 
 import importlib
+import operator
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -20,14 +21,27 @@ from gradtape.ir.graph import Graph, Literal, Node, Value
 from gradtape.ir.interp import bind_dims, concrete
 from gradtape.ir.op import OPS
 
-SAME_NAME = """
-    add sub mul div remainder neg pow square abs sign reciprocal exp exp2 expm1 tanh sigmoid erf log log2 log10
-    log1p sqrt rsqrt relu logaddexp hypot sin cos tan asin acos atan sinh cosh asinh acosh atanh atan2 floor ceil trunc
-    round isnan isinf isfinite signbit copysign maximum minimum where lerp logical_and logical_or logical_xor
-    logical_not matmul
-""".split()
-OTHER_NAME = {
-    "less": "lt", "less_equal": "le", "greater": "gt", "greater_equal": "ge", "equal": "eq", "not_equal": "ne",
+# Ops and what PyTorch calls them (docs/ops.md lists them, too); those in `ADAPTED` take other arguments there.
+TORCH = {
+    name: f"torch.{name}"
+    for name in """
+        abs acos acosh add asin asinh atan atan2 atanh ceil copysign cos cosh div erf exp exp2 expm1 floor floor_divide
+        heaviside hypot isfinite isinf isnan lerp log log10 log1p log2 logaddexp logical_and logical_not logical_or
+        logical_xor maximum minimum mul neg pow reciprocal relu remainder round rsqrt sigmoid sign signbit sin sinh sqrt
+        square sub tan tanh trunc where
+        sum mean prod any all var std argmax argmin softmax log_softmax logsumexp
+        reshape permute broadcast_to full matmul
+    """.split()
+} | {
+    "less": "torch.lt", "less_equal": "torch.le", "greater": "torch.gt", "greater_equal": "torch.ge",
+    "equal": "torch.eq", "not_equal": "torch.ne", "clip": "torch.clamp", "cast": "torch.Tensor.to",
+    "stop_gradient": "torch.Tensor.detach", "silu": "torch.nn.functional.silu",
+    "softplus": "torch.nn.functional.softplus", "gelu_tanh": "torch.nn.functional.gelu",
+    "gelu_erf": "torch.nn.functional.gelu", "layer_norm": "torch.nn.functional.layer_norm",
+    "rms_norm": "torch.nn.functional.rms_norm", "nll_from_logits": "torch.nn.functional.cross_entropy",
+    "max": "torch.amax", "min": "torch.amin", "concat": "torch.cat", "slice": "torch.Tensor.__getitem__",
+    "unslice": "torch.nn.functional.pad", "iota": "torch.arange", "scatter_add": "torch.Tensor.index_add",
+    "constant": "torch.tensor", "uniform": "torch.rand", "take": "torch.nn.functional.embedding",
 }  # fmt: skip
 
 
@@ -107,13 +121,8 @@ def _nll(logits: Any, target: Any) -> Any:
     return -torch().log_softmax(logits, -1).gather(-1, target.long()[..., None])
 
 
-FUNCTIONS: dict[str, Callable[..., Any]] = {
-    **{n: (lambda *a, n=n: getattr(torch(), n)(*a)) for n in SAME_NAME},
-    **{n: (lambda *a, t=t: getattr(torch(), t)(*a)) for n, t in OTHER_NAME.items()},
-    "silu": lambda x: torch().nn.functional.silu(x),
-    "softplus": lambda x: torch().nn.functional.softplus(x),
+ADAPTED: dict[str, Callable[..., Any]] = {
     "gelu_tanh": lambda x: torch().nn.functional.gelu(x, approximate="tanh"),
-    "gelu_erf": lambda x: torch().nn.functional.gelu(x),
     "heaviside": lambda x, y: torch().heaviside(x.detach(), y.detach()) + 0 * y,  # it has no derivative there
     "floor_divide": lambda x, y: torch().floor_divide(x.detach(), y.detach()),
     "clip": lambda x, low, high: torch().minimum(torch().maximum(x, low), high),
@@ -150,7 +159,13 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "dim_scalar": lambda value, dtype="f32": torch().tensor(value, dtype=dtype_of(dtype)),
     "constant": lambda digest, dtype, shape: None,  # resolved by `run`
 }
-OPS_KNOWN = frozenset(FUNCTIONS)
+OPS_KNOWN = frozenset(name for name in {*TORCH, *ADAPTED} if not OPS[name].random)
+
+
+@cache
+def function(op: str) -> Callable[..., Any]:
+    """The op by PyTorch."""
+    return ADAPTED.get(op) or operator.attrgetter(TORCH[op].removeprefix("torch."))(torch())
 
 
 def run(graph: Graph, values: Mapping[str, Any], names: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -173,7 +188,7 @@ def run(graph: Graph, values: Mapping[str, Any], names: tuple[str, ...]) -> tupl
             result: Any = torch().tensor(graph.constants[node.attrs["digest"]])
         else:
             attrs = {k: concrete(v, dims) for k, v in node.attrs.items()}
-            result = FUNCTIONS[node.op](*(operand(o, node) for o in node.inputs), **attrs)
+            result = function(node.op)(*(operand(o, node) for o in node.inputs), **attrs)
         kind = node.output.type
         shape = tuple(evaluate(d, dims) for d in kind.shape)
         if tuple(result.shape) != shape:
@@ -236,6 +251,3 @@ class _Moved(Shaken):
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
             return value
         return value + (1e-5 * self.rng.uniform(-1, 1, value.shape)).astype(value.dtype)
-
-
-assert frozenset(OPS) >= OPS_KNOWN
