@@ -24,6 +24,7 @@ from ..ir.types import TensorType, is_one
 from .fuse import Group, Partition, fuse, reduction_kind
 from .layout import source_strides, strided_view
 from .nodes import NODES
+from .rewrite import numbers_as_arrays
 from .rows import Place, Rows, build_rows, cut_at_diagonal
 from .triangle import triangles
 
@@ -31,7 +32,7 @@ from .triangle import triangles
 def lower(graph: Graph, checks: Sequence[str] = ()) -> Tape:
     """The tape of an expanded graph. `checks` names scalar outputs that must be finite before anything is updated."""
     with dim_scope(DimScope(dict(graph.symbols), quiet=True)):
-        return Lowering(graph, checks).run()
+        return Lowering(numbers_as_arrays(graph), checks).run()
 
 
 def late_nodes(graph: Graph, checks: Sequence[str]) -> set[Node]:
@@ -111,7 +112,7 @@ class Lowering:
         if not stopped:
             self.check()
         self.finish_updates()
-        outputs = tuple((name, self.output_view(v), v.type) for name, v in graph.outputs)
+        outputs = tuple((name, self.view(self.operand(v)), v.type) for name, v in graph.outputs)
         return Tape(
             graph.name,
             tuple(self.buffers),
@@ -136,11 +137,6 @@ class Lowering:
                 kernel = f"check_{value.type.dtype}"
                 self.steps.append(Instr(kernel, (1,), operands, (), (len(self.steps),), label=f"finite {name}"))
         self.steps.append(StopIf())
-
-    def output_view(self, operand: GraphOperand) -> View:
-        if isinstance(operand, Value):
-            return self.view(operand)
-        raise TypeError(f"output {operand} is a number, not an array")
 
     def save_old_values(self, updated: set[str]) -> None:
         """An input that is updated and also returned, or that becomes another's new value, is copied first."""
@@ -313,9 +309,7 @@ class Lowering:
                 continue
             old = self.graph.input(name)
             target = View(self.store[name], 0, contiguous(old.type.shape))
-            if isinstance(operand, Literal):
-                raise TypeError(f"update of {name} by the number {operand.value}")
-            self.copy(self.view(operand), target, old.type.shape, old.type.dtype)
+            self.copy(self.view(self.operand(operand)), target, old.type.shape, old.type.dtype)
 
     def emit_rows(
         self,

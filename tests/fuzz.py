@@ -31,6 +31,7 @@ from gradtape.passes.lower import lower
 from tapes import Batch, expanded, run_plainly, sharing_everything, split_values
 
 THREADS = (1, 2, 3)
+TOO_MANY = 40  # nodes of a program that is worth printing
 BATCH = 25  # programs whose kernels are compiled in one object
 
 
@@ -184,6 +185,9 @@ def minimal(failed: Failed) -> str:
 
     small = shrink(program, fails, 1500 if check is not compiled else 150)
     fact = f"{type(error).__name__}: {error}".splitlines()[0][:100].replace('"', "'")
+    if len(small.graph.nodes) > TOO_MANY:
+        where = "".join(traceback.format_tb(error.__traceback__)[-2:])
+        return f"{program.name}: {fact}\n{where}  {len(small.graph.nodes)} nodes: it could not be made small"
     return f"{program.name}: {fact}\n{paste(small, fact)}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -161,7 +161,7 @@ class Pool:
             return None  # numbers alone are Python's business
         return self.record(lambda: self.builder.emit(OPS[op], refs, attrs), [a for a in args if isinstance(a, Known)])
 
-    def record(self, build: Callable[[], Any], known: Iterable[Known] = ()) -> Known | None:
+    def record(self, build: Callable[[], Any], known: Sequence[Known] = ()) -> Known | None:
         before = len(self.builder.nodes)
         try:
             result = build()
@@ -169,8 +169,14 @@ class Pool:
             del self.builder.nodes[before:]
             return None
         refs = result if isinstance(result, tuple) else (result,)
-        for node in self.builder.nodes[before:]:
-            self.machine._evaluate(node)
+        try:
+            for node in self.builder.nodes[before:]:
+                self.machine._evaluate(node)
+        except ValueError:  # of a size that is symbolic, and 0 here: a maximum of no elements
+            if all(k.value.size for k in known):
+                raise
+            del self.builder.nodes[before:]
+            return None
         values = [np.asarray(self.machine[r._value]) for r in refs]
         if not all(self.useful(v) for v in values):
             # a constant, or the size of an axis, is shared by all that ask for it

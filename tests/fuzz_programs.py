@@ -385,9 +385,13 @@ class Draw(Views):
                 new = new if self.chance(0.5) else new + old
             elif roll < 0.85:
                 new = OPS["full"].like(old, shape=old.shape, value=0.5, dtype=old.type.dtype)
+            elif roll < 0.95 and str(old.type) == "f32[]":
+                new = builder.wrap(Literal(0.25))
             if new is not None:
                 builder.updates[name] = new._value
         kept = [(n, v) for n, v in outputs if not n.startswith("grad") or self.chance(0.7)]
+        if self.chance(0.1):
+            kept.append(("number", self.choose([1.5, 3, True])))
         return builder.graph(kept)
 
 

@@ -86,6 +86,26 @@ graph compared(%x: f64[2] input) {
 """,
         {"x": [0.5, 0.25]},
     ),
+    "sums of parts of arrays of different rank were looked at as parts of one": (
+        """
+graph parts(%x: f64[] input, %y: f64[1, 1, 1] input) {
+  %0: f64[] = unslice(%x) {shape=[], start=[], step=[]}
+  %1: f64[2, 1, 2] = unslice(%y) {shape=[2, 1, 2], start=[0, 0, 1], step=[2, 2, 1]}
+  %2: f64[2, 1, 2] = add(%0, %1)
+  return out=%2
+}
+""",
+        {"x": 0.5, "y": [[[2.0]]]},
+    ),
+    "a number that is returned, or stored, had no array": (
+        """
+graph numbers(%w: f32[] param) {
+  return out=1.5, count=3, flag=true
+  update %w = 0.25
+}
+""",
+        {"w": 1.0},
+    ),
 }
 
 
