@@ -74,7 +74,7 @@ def returned_ops(function: Callable[..., Any]) -> list[str]:
         node for statement in ast.walk(tree) if isinstance(statement, ast.Return) for node in ast.walk(statement)
     ]
     named = [node for node in returned if isinstance(node, ast.Subscript) and ast.unparse(node.value) == "OPS"]
-    return list(dict.fromkeys(n.slice.value for n in named if isinstance(n.slice, ast.Constant)))
+    return list(dict.fromkeys(str(n.slice.value) for n in named if isinstance(n.slice, ast.Constant)))
 
 
 @cache
@@ -228,7 +228,7 @@ def _home(op: Op) -> str:
 def kind_of(op: Op) -> str:
     if op.scalar is not None:
         return "generator" if op.generator else "fused"
-    return {"reduce": "row reduction", "gemm": "matrix product", "copy": "copies"}.get(op.kind, op.kind)
+    return {"reduce": "row reduction", "gemm": "matrix product", "copy": "copies"}.get(op.kind) or op.kind
 
 
 def index(ops: Iterable[Op]) -> list[str]:
