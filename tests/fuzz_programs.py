@@ -288,14 +288,14 @@ class Draw(Views):
         if any(a is None for a in args):
             return None
         attrs = {k: concrete(v, case.sizes) for k, v in case.attrs.items()}
+        regions = attrs.pop("regions", ())
         if "site" in attrs:
             attrs["site"] = self.builder.new_site()
-        if case.build is not None:
-            if case.sizes:
-                return None  # it speaks of its own symbols
-            refs = [a.ref if isinstance(a, Known) else a for a in args]
-            return self.record(lambda: case.build(self.builder, *refs), [a for a in args if isinstance(a, Known)])
-        return self.emit(name, *args, **attrs)
+        if case.sizes and (case.build is not None or regions):
+            return None  # it speaks of its own symbols
+        refs = [a.ref if isinstance(a, Known) else a for a in args]
+        build = case.build or (lambda builder, *given: builder.emit(row.op, given, attrs, regions))
+        return self.record(lambda: build(self.builder, *refs), [a for a in args if isinstance(a, Known)])
 
     # the whole --------------------------------------------------------------------------------------------------------
     def loss(self) -> Any:
