@@ -15,12 +15,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .entries import entry_function, graph_name, input_names, objective, only_output
+from .entries import check_target, entry_function, graph_name, input_names, objective, only_output
 from .ir.dims import Dim, bind_shape
+from .ir.foreign import objection
 from .ir.graph import Graph
 from .ir.replay import first_not_finite
 from .ir.tape import Tape
-from .ir.types import DTYPES, TensorType, dtype_name
+from .ir.types import DTYPES, TensorType, dtype_name, shown
 from .linting import LintError, LintWarning, judge, lint
 from .models.optim import as_optimizer
 from .passes.autodiff import GradientError, differentiate
@@ -110,8 +111,7 @@ class Compiled:
             raise ValueError(f"lint is 'error', 'warn' or 'off', not {lint!r}")
         if optimizer is not None and loss is None and isinstance(target, Module):
             raise TypeError("an optimizer needs a loss: compile(model, loss=gt.cross_entropy, optimizer=...)")
-        if not callable(target):
-            raise TypeError(f"compile takes a Module or a function, not {type(target).__name__}")
+        check_target(target, loss)
         self.target = target
         self.model = target if isinstance(target, Module) else None
         self.loss = loss
@@ -473,9 +473,15 @@ def compile(
 
 # helpers ------------------------------------------------------------------------------------------------------------
 def _as_array(x: Any, position: int) -> np.ndarray:
-    array = np.asarray(x)
-    if array.dtype == np.float16 or array.dtype.kind not in "fiub":
-        raise TypeError(f"argument {position} has dtype {array.dtype}; convert it to float32 or int64 first")
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise TypeError(f"argument {position}: the lists in {shown(x)} are not equally long") from None
+    if array.dtype.kind not in "fiub":
+        fact = objection(x) or f"an array of dtype {array.dtype} is not one of numbers"
+        raise TypeError(f"argument {position}: {fact}")
+    if array.dtype == np.float16:
+        raise TypeError(f"argument {position}: dtype float16 is not one of {', '.join(DTYPES)}; write x.astype('f4')")
     if array.dtype not in DTYPES.values():
         array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float64)
     if not isinstance(x, (np.ndarray, np.generic)) and array.dtype == np.float64:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .compiler import Compiled, GradientError
-from .ir.types import DTYPES
+from .ir.types import DTYPES, shown
 from .passes.autodiff import gradients
 from .tracer.module import Module
 from .tracer.state import current_trace
@@ -23,17 +23,26 @@ def value_and_grad(fn: Any, argnums: int | Sequence[int] = 0) -> Callable[..., t
     """
     if isinstance(fn, Module):
         return Compiled(fn).value_and_grad
+    if not callable(fn):
+        raise TypeError(f"value_and_grad takes a function, not {shown(fn)}; write gt.value_and_grad(f)(x)")
     numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
 
-    def inside(*args: Any) -> tuple[Any, Any]:
+    def inside(*given: Any) -> tuple[Any, Any]:
         running = current_trace()
         assert running is not None
         builder = running.builder
-        args = tuple(a if hasattr(a, "_builder") else builder.wrap(builder.operand(a)) for a in args)
+        args: Any = tuple(a if hasattr(a, "_builder") else builder.wrap(builder.operand(a)) for a in given)
         first = len(builder.nodes)
-        value = fn(*args)
+        for number in numbers:
+            if not -len(args) <= number < len(args):
+                raise TypeError(f"argnums names argument {number}, and there are {len(args)}")
+            if not args[number].type.is_float:
+                kind = args[number].type
+                raise TypeError(f"argument {number} is {kind}: only floats have a gradient; write x.astype('float32')")
+        value: Any = fn(*args)
         if not hasattr(value, "_builder") or value.shape != () or not value.type.is_float:
-            raise TypeError(f"the function must return a float scalar to have a gradient, not {value!r}")
+            write = "; write .sum() or .mean()" if hasattr(value, "_builder") and value.shape != () else ""
+            raise TypeError(f"the function must return a float scalar to have a gradient, not {shown(value)}{write}")
         seed = builder.wrap(builder.operand(np.ones((), DTYPES[value.type.dtype])))
         wrt = [args[i]._value for i in numbers]
         found = gradients(builder, builder.nodes[first:], {value._value: seed}, wrt)

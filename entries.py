@@ -20,6 +20,23 @@ class objective:  # noqa: N801  (used like a function: loss=gt.objective(f))
         self.function = function
 
 
+def check_target(target: Any, loss: Any) -> None:
+    """Raises TypeError for what cannot be compiled, or is no loss."""
+    if isinstance(target, type):
+        raise TypeError(
+            f"compile takes a model, not the class {target.__name__}; write compile({target.__name__}(...))"
+        )
+    if not callable(target):
+        raise TypeError(f"compile takes a Module or a function, not {type(target).__name__}")
+    for what, thing in (("the model", target), ("the loss", loss)):
+        if type(thing).__module__.startswith("torch") or getattr(thing, "__module__", "").startswith("torch"):
+            name = getattr(thing, "__name__", type(thing).__name__)
+            write = "loss=gt.cross_entropy, gt.mse, ..." if thing is loss else "class Model(gt.Module)"
+            raise TypeError(f"{what} is PyTorch's {name}, which takes no traced values; write {write}")
+    if loss is not None and not callable(loss) and not isinstance(loss, objective):
+        raise TypeError(f"loss is a function such as gt.cross_entropy, not {loss!r}")
+
+
 def entry_function(target: Any, loss: Any, entry: str) -> Callable[..., Any]:
     """The Python that an entry traces."""
     if entry == "forward" or loss is None:
@@ -29,7 +46,8 @@ def entry_function(target: Any, loss: Any, entry: str) -> Callable[..., Any]:
 
     def run(*batch: Any) -> Any:
         if len(batch) < 2:
-            raise TypeError(f"a call takes (*inputs, target); got {len(batch)} argument")
+            given = "1 argument" if batch else "none"
+            raise TypeError(f"a call takes (*inputs, target), got {given}; write step(x, y)")
         return loss(target(*batch[:-1]), batch[-1])
 
     return run
@@ -63,5 +81,6 @@ def only_output(graph: Graph) -> Operand:
     found = [v for _, v in graph.outputs]
     if len(found) != 1 or found[0].type.shape != () or not found[0].type.is_float:
         listed = ", ".join(str(v.type) for v in found) or "nothing"
-        raise TypeError(f"the loss is one float scalar, got {listed}; write loss.mean()")
+        write = "loss.mean()" if found else "return"
+        raise TypeError(f"the loss is one float scalar, got {listed}; write {write}")
     return found[0]

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from .dims import Dim, DimScope, Shape, quiet
+from .foreign import objection
 from .graph import Attrs, Graph, Literal, Node, Operand, Value, array_digest
 from .location import Location
 from .op import OPS, Op
-from .types import DTYPES, TensorType, TypeRuleError, category, promote
+from .types import DTYPES, TensorType, TypeRuleError, category, dtype_name, promote, type_of
 
 INLINE_CONSTANT = 16  # arrays up to this many elements are printed in the text, larger ones by digest
 
@@ -94,12 +95,21 @@ class Ref:
 
 
 def _binary(name: str, left: Any, right: Any) -> Any:
-    for side in (left, right):
-        if not isinstance(side, (Ref, bool, int, float, np.generic, np.ndarray, Dim, list, tuple)) and not hasattr(
-            side, "_resolve"
-        ):
-            return NotImplemented
-    return OPS[name](left, right)
+    """The op, with the user's line where an operand is none. What is unknown may have an operator of its own."""
+    try:
+        for side in (left, right):
+            if not isinstance(side, _OPERANDS) and not hasattr(side, "_resolve"):
+                fact = objection(side)
+                if fact is None or name in ("equal", "not_equal"):  # nothing is equal to None
+                    return NotImplemented
+                raise TypeRuleError(f"the {'left' if side is left else 'right'} operand: {fact}")
+        return OPS[name](left, right)
+    except TypeRuleError as fact:
+        ref = left if isinstance(left, Ref) else right
+        raise ref._builder.violation(OPS[name], [r._value for r in (left, right) if isinstance(r, Ref)], fact) from None
+
+
+_OPERANDS = (Ref, bool, int, float, np.generic, np.ndarray, Dim, list, tuple)
 
 
 def _bits(name: str, left: Any, right: Any) -> Any:
@@ -181,7 +191,7 @@ class Builder:
 
     def emit(self, op: Op, args: Sequence[Any], attrs: Attrs, regions: tuple[Graph, ...] = ()) -> Any:
         """Records `op` on `args`; returns one value, or a tuple where the op has several results."""
-        given = operands = self.operands(args)
+        given = operands = self.operands(op, args)
         with quiet():
             if op.promote:
                 operands = self._promoted(op, operands)
@@ -228,9 +238,13 @@ class Builder:
         assert new.outputs[: len(old.outputs)] == old.outputs
         self.nodes[self.nodes.index(old)] = new
 
-    def operands(self, args: Sequence[Any]) -> list[Operand]:
-        """What a node reads for all its arguments. A Dim takes the dtype of what it meets, as a Python integer does."""
-        known = [None if isinstance(a, Dim) else self.operand(a) for a in args]
+    def operands(self, op: Op, args: Sequence[Any]) -> list[Operand]:
+        """What a node of `op` reads for all its arguments; raises TypeRuleViolation for what is no operand. A Dim takes
+        the dtype of what it meets, as a Python integer does."""
+        try:
+            known = [None if isinstance(a, Dim) else self.operand(a) for a in args]
+        except TypeRuleError as fact:
+            raise self.violation(op, [a._value for a in args if isinstance(a, Ref)], fact) from None
         types = [o.type for o in known if o is not None]
         dtype = promote([*types, TensorType("i64", weak=True)]) if types else "f32"
         return [self.dim_scalar(a, dtype) if o is None else o for a, o in zip(args, known, strict=True)]
@@ -249,26 +263,26 @@ class Builder:
             return Literal(float(arg))
         if isinstance(arg, Dim):
             return self.dim_scalar(arg)
-        array = np.asarray(arg)
-        if array.dtype == object:
-            raise TypeError(f"{type(arg).__name__} is not an array or a number: {arg!r}")
-        return self.constant(array)
+        fact = objection(arg)
+        if fact is not None:
+            raise TypeRuleError(fact)
+        return self.constant(np.asarray(arg))
 
     def foreign(self, ref: Ref) -> Exception:
         """The error for a value of another graph."""
         return ValueError(f"{ref!r} belongs to graph {ref._builder.name}, not to {self.name}")
 
-    def constant(self, array: np.ndarray) -> Operand:
+    def constant(self, array: Any) -> Operand:
+        array = np.asarray(array)
         if array.dtype not in DTYPES.values():
             kind = array.dtype.kind
             array = array.astype({"f": np.float32, "i": np.int64, "u": np.int64, "b": np.bool_}.get(kind, array.dtype))
+        dtype_name(array.dtype)  # raises TypeRuleError for one that programs do not have
         digest = array_digest(array)
         if digest in self._constant_values:
             return self._constant_values[digest]
         self.constants[digest] = np.array(array, order="C")  # the program owns it
-        from .types import type_of
-
-        kind = type_of(np.asarray(array))
+        kind = type_of(array)
         attrs = {"digest": digest, "dtype": kind.dtype, "shape": kind.shape}
         self._constant_values[digest] = self.emit(OPS["constant"], (), attrs)._value
         return self._constant_values[digest]
@@ -294,13 +308,7 @@ class Builder:
 
     def violation(self, op: Op, operands: Iterable[Operand], fact: Exception) -> TypeRuleViolation:
         """The error in full: the fact, the user's line, and what the operands are."""
-        lines = [f"{op.name}: {fact}"]
-        where = self.location()
-        if where is not None:
-            lines.append(f"  at    {where.file}:{where.line}" + (f"  {where.scope}" if where.scope else ""))
-            source = source_line(where)
-            if source:
-                lines.append(f"        {source}")
+        lines = [f"{op.name}: {fact}", *at_line(self.location())]
         listed = ", ".join(self.describe(o) for o in operands)
         if listed:
             lines.append(f"  with  {listed}")
@@ -316,7 +324,8 @@ class Builder:
             if operand in node.outputs:
                 where = node.location
                 origin = f" at {str(where).split()[0]}" if where is not None else ""
-                return f"the result of {node.op}{origin}: {operand.type}"
+                what = "the array" if node.op == "constant" else f"the result of {node.op}"
+                return f"{what}{origin}: {operand.type}"
         return f"%{operand.name}: {operand.type}"
 
     def graph(self, outputs: Iterable[tuple[str, Any]], **changes: Any) -> Graph:
@@ -344,6 +353,17 @@ class Region:
 
     def __call__(self, *args: Any) -> tuple[Any, ...]:
         return tuple(self.builder.inline(self.graph, args))
+
+
+def at_line(where: Location | None) -> list[str]:
+    """The lines of an error that name the user's line and show it."""
+    if where is None:
+        return []
+    source = source_line(where)
+    return [
+        f"  at    {where.file}:{where.line}" + (f"  {where.scope}" if where.scope else ""),
+        *([f"        {source}"] if source else []),
+    ]
 
 
 def source_line(where: Location) -> str:

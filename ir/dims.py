@@ -7,6 +7,7 @@ line that pinned it is recorded. Inequalities only record a range guard (`assert
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -238,6 +239,13 @@ class Dim:
     def __rpow__(self, other: Any) -> Any:
         return NotImplemented if _foreign(other) else other ** self._scalar()
 
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """`np.int64(2) * T` is a Dim, as `2 * T` is; `np.sqrt(T)` and what meets an array is a runtime number."""
+        whole = [i if isinstance(i, Dim) else int(i) for i in inputs if isinstance(i, Dim) or _is_whole(i)]
+        if method == "__call__" and len(whole) == len(inputs) and ufunc.__name__ in _OPERATORS:
+            return _OPERATORS[ufunc.__name__](*whole)
+        return getattr(ufunc, method)(*(i._scalar() if isinstance(i, Dim) else i for i in inputs), **kwargs)
+
     def _scalar(self) -> Any:
         """This dimension as a runtime number: a scalar of the traced program, or its hint outside of one."""
         if _scope is None or _scope.scalar is None:
@@ -297,6 +305,21 @@ class Dim:
         return first + "".join(f" {sign} {text}" for sign, text in parts[1:])
 
     __repr__ = __str__
+
+    def __format__(self, form: str) -> str:
+        return str(self)  # `f"{T:d}"`: it has no digits
+
+
+_OPERATORS: dict[str, Callable[..., Any]] = {
+    "add": operator.add, "subtract": operator.sub, "multiply": operator.mul, "negative": operator.neg,
+    "floor_divide": operator.floordiv, "remainder": operator.mod, "equal": operator.eq, "not_equal": operator.ne,
+    "less": operator.lt, "less_equal": operator.le, "greater": operator.gt, "greater_equal": operator.ge,
+}  # fmt: skip
+
+
+def _is_whole(number: Any) -> bool:
+    """A Python or NumPy integer, which is no array."""
+    return isinstance(number, int) or (hasattr(number, "__index__") and getattr(number, "ndim", 0) == 0)
 
 
 def _terms(dim: DimLike) -> dict[tuple[str, ...], int]:

@@ -77,8 +77,14 @@ class Interpreter:
         """All outputs and all updates by name."""
         for node in self.graph.nodes:
             self._evaluate(node)
-        outputs = {name: self[v] for name, v in self.graph.outputs}
-        return outputs, {name: self[v] for name, v in self.graph.updates}
+        outputs = {name: self._result(v, v.type) for name, v in self.graph.outputs}
+        return outputs, {name: self._result(v, self.graph.input(name).type) for name, v in self.graph.updates}
+
+    def _result(self, operand: Operand, like: TensorType) -> np.ndarray:
+        """A result as an array, also where it is a number."""
+        if not isinstance(operand, Literal):
+            return self._values[operand]
+        return np.full(concrete(like.shape, self.dims), operand.value, DTYPES[like.dtype])
 
     def __getitem__(self, operand: Operand) -> Any:
         return operand.value if isinstance(operand, Literal) else self._values[operand]

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from .dims import DimLike, Shape, bounds, identical, parse_dim, product, require_equal, same_shape
+from .foreign import dtype_objection
 
 DTYPES: dict[str, np.dtype] = {
     "f32": np.dtype(np.float32),
@@ -71,7 +73,7 @@ class TensorType:
 
 
 def dtype_name(dtype: object) -> str:
-    """`f32` for np.float32, "float32", "f32", ...; raises TypeError for a dtype that programs do not have."""
+    """`f32` for np.float32, "float32", "f32", ...; raises TypeRuleError for a dtype that programs do not have."""
     if isinstance(dtype, str) and dtype in DTYPES:
         return dtype
     if isinstance(dtype, type) and dtype in (float, int, bool):
@@ -79,7 +81,9 @@ def dtype_name(dtype: object) -> str:
     try:
         return _NAMES[np.dtype(dtype)]  # type: ignore[call-overload]
     except (KeyError, TypeError):
-        raise TypeError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}; convert the array first") from None
+        name = dtype.name if isinstance(dtype, np.dtype) else getattr(dtype, "__name__", dtype)
+        shown = repr(name) if isinstance(dtype, str) else name
+        raise TypeRuleError(f"dtype {shown} is not one of {', '.join(DTYPES)}{dtype_objection(str(name))}") from None
 
 
 def type_of(array: object) -> TensorType:
@@ -92,6 +96,17 @@ def type_of(array: object) -> TensorType:
         return TensorType("f32", (), weak=True)
     array = np.asarray(array)
     return TensorType(dtype_name(array.dtype), array.shape)
+
+
+def shown(x: object) -> str:
+    """`x` in an error message: a traced value and an array by their type, anything else as Python shows it."""
+    kind = getattr(x, "type", None)
+    if isinstance(kind, TensorType):
+        return str(kind)
+    if isinstance(x, np.ndarray):
+        return f"{_NAMES.get(x.dtype, x.dtype)}[{', '.join(map(str, x.shape))}]"
+    text = repr(x)
+    return text if len(text) < 80 else text[:76] + " ..."
 
 
 def parse_type(text: str) -> TensorType:
@@ -143,7 +158,7 @@ def broadcast(shapes: Sequence[Shape]) -> Shape:
 
 def normalize_axis(axis: int, ndim: int) -> int:
     if not isinstance(axis, (int, np.integer)) or isinstance(axis, bool):
-        raise TypeRuleError(f"an axis is an int, not {axis!r}")
+        raise TypeRuleError(f"an axis is an int, not {shown(axis)}")
     if not -ndim <= axis < ndim:
         raise TypeRuleError(f"axis {axis} is out of range for {ndim} dimensions")
     return int(axis) % ndim
@@ -153,11 +168,11 @@ def normalize_axes(axes: int | Sequence[int] | None, ndim: int) -> tuple[int, ..
     """Sorted non-negative axes; None is all of them."""
     if axes is None:
         return tuple(range(ndim))
-    if isinstance(axes, (int, np.integer)):
-        axes = (int(axes),)
-    out = tuple(sorted(normalize_axis(a, ndim) for a in axes))
+    several = isinstance(axes, (tuple, list, range)) or (isinstance(axes, np.ndarray) and axes.ndim == 1)
+    listed: Any = axes if several else (axes,)
+    out = tuple(sorted(normalize_axis(a, ndim) for a in listed))
     if len(set(out)) != len(out):
-        raise TypeRuleError(f"an axis appears twice in {tuple(axes)}")
+        raise TypeRuleError(f"an axis appears twice in {tuple(listed)}")
     return out
 
 

@@ -9,8 +9,9 @@ floats.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -20,6 +21,17 @@ from ..tracer import Module, Parameter
 
 State = dict[str, Any]
 Update = Callable[[Any, Any, State, Mapping[str, Any]], tuple[Any, State]]
+
+
+# what other libraries' optimizers have, and what it is here
+ELSEWHERE = {
+    "step": "step = gt.compile(model, loss=..., optimizer=...); step(x, y)",
+    "zero_grad": "nothing: gradients are new in every step",
+    "param_groups": "optimizer.groups",
+    "state_dict": "step.optimizer_state_dict()",
+    "load_state_dict": "step.load_optimizer_state_dict(state)",
+    "minimize": "step = gt.compile(model, loss=..., optimizer=...); step(x, y)",
+}
 
 
 class Optimizer:
@@ -33,11 +45,27 @@ class Optimizer:
     Raises ValueError for an empty list, an unknown option of a group, or a parameter in two groups.
     """
 
+    def __new__(cls, *args: Any, **options: Any) -> Optimizer:
+        if args and _are_parameters(args[0]) and next(iter(inspect.signature(cls).parameters)) == "lr":
+            raise TypeError(
+                f"{cls.__name__}: the learning rate comes first, parameters by name; "
+                f"write {cls.__name__}(lr=1e-3), or {cls.__name__}(lr=1e-3, params=model.parameters())"
+            )
+        return super().__new__(cls)
+
     def __init__(self, params: Any = None, **hyper: Any) -> None:
+        rate = hyper.get("lr", 0.0)
+        if not callable(rate) and (isinstance(rate, bool) or not isinstance(rate, (int, float, np.number)) or rate < 0):
+            raise ValueError(f"{type(self).__name__}: lr is a number from 0, or a function of the step, not {rate!r}")
         self.hyper = hyper
         self.groups = _groups(type(self).__name__, params, hyper)
         self.max_norm: float | None = None
         self.created = user_location(outside=("models/",))
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Methods of other libraries' optimizers: what they are here."""
+        advice = f"; write {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+        raise AttributeError(f"{type(self).__name__} has no {name}{advice}")
 
     def init(self, param: np.ndarray) -> dict[str, np.ndarray]:
         """The state of one parameter before the first update."""
@@ -65,6 +93,13 @@ class Optimizer:
         options += [f"groups={len(self.groups)}"] if len(self.groups) > 1 else []
         text = f"{type(self).__name__}({', '.join(options)})"
         return text if self.max_norm is None else f"clip_by_global_norm({text}, {self.max_norm})"
+
+
+def _are_parameters(x: Any) -> bool:
+    """What PyTorch's optimizers take first."""
+    if isinstance(x, (Module, Parameter)):
+        return True
+    return isinstance(x, (list, tuple)) and all(isinstance(p, (Parameter, Mapping)) for p in x)
 
 
 def _groups(kind: str, params: Any, hyper: dict[str, Any]) -> list[tuple[list[Parameter] | None, dict[str, Any]]]:
@@ -213,6 +248,8 @@ def bias_correction(beta: float, step: Any, param: Any) -> Any:
 
 
 def _check_betas(kind: str, betas: tuple[float, float]) -> None:
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        raise ValueError(f"{kind}: betas are two numbers, such as (0.9, 0.999), not {betas!r}")
     if not all(0.0 <= b < 1.0 for b in betas):
         raise ValueError(f"{kind}: betas lie in [0, 1), got {betas}")
 
@@ -271,7 +308,9 @@ def as_optimizer(optimizer: Any) -> Optimizer:
         return optimizer
     if callable(optimizer) and not isinstance(optimizer, type):
         return FromFunction(optimizer, None, 1e-3, None)
-    raise TypeError(f"optimizer= takes an Optimizer such as gt.AdamW(lr=1e-3), or a function, not {optimizer!r}")
+    name = type(optimizer).__name__ if not isinstance(optimizer, (str, type)) else repr(optimizer)
+    whose = "PyTorch's " if type(optimizer).__module__.startswith("torch") else ""
+    raise TypeError(f"optimizer= takes an Optimizer such as gt.AdamW(lr=1e-3), or a function, not {whose}{name}")
 
 
 def clip_by_global_norm(optimizer: Any, max_norm: float) -> Optimizer:

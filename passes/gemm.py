@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..ir.dims import DimLike, Shape, identical
+from ..ir.dims import DimLike, Shape, bounds, divide, identical
 from ..ir.graph import Node
 from ..ir.tape import Instr, Operand, View
 from ..ir.types import is_one
@@ -119,12 +119,14 @@ def _matrix(rows: DimLike, row_stride: DimLike, columns: DimLike, column_stride:
     so is a matrix without elements)."""
     if identical(rows, 0) or identical(columns, 0):
         return True
-    plain = (identical(column_stride, 1) or is_one(columns)) and (_positive(row_stride) or is_one(rows))
-    transposed = (identical(row_stride, 1) or is_one(rows)) and (_positive(column_stride) or is_one(columns))
+    plain = (identical(column_stride, 1) or is_one(columns)) and (_steps(row_stride, columns) or is_one(rows))
+    transposed = (identical(row_stride, 1) or is_one(rows)) and (_steps(column_stride, rows) or is_one(columns))
     return plain or transposed
 
 
-def _positive(stride: DimLike) -> bool:
-    from ..ir.dims import bounds
-
-    return bounds(stride)[0] > 0
+def _steps(stride: DimLike, size: DimLike) -> bool:
+    """Whether a stride is positive, or a multiple of the size of the other axis: 0 only where there is no element."""
+    if bounds(stride)[0] > 0:
+        return True
+    times = divide(stride, size)
+    return times is not None and bounds(times)[0] > 0

@@ -28,6 +28,7 @@ from .fuse import Group, Partition, fuse, reduction_kind
 from .indexing import CHECKING
 from .layout import is_contiguous, reshape_strides, source_strides, strided_view
 from .nodes import NODES
+from .rewrite import numbers_as_arrays
 from .rows import Place, Rows, build_rows, cut_at_diagonal
 from .triangle import triangles
 
@@ -36,7 +37,7 @@ def lower(graph: Graph, checks: Sequence[str] = ()) -> Tape:
     """The tape of an expanded graph. `checks` names scalar outputs that must be finite before anything is updated; an
     index out of range stops it there, too."""
     with dim_scope(DimScope(dict(graph.symbols), quiet=True)):
-        return Lowering(graph, checks).run()
+        return Lowering(numbers_as_arrays(graph), checks).run()
 
 
 def late_nodes(graph: Graph, guarded: bool) -> set[Node]:
@@ -125,7 +126,7 @@ class Lowering:
         if not stopped:
             self.check()
         self.finish_updates()
-        outputs = tuple((name, self.output_view(v), v.type) for name, v in graph.outputs)
+        outputs = tuple((name, self.view(self.operand(v)), v.type) for name, v in graph.outputs)
         return Tape(
             graph.name,
             tuple(self.buffers),
@@ -157,11 +158,6 @@ class Lowering:
                 kernel = f"check_{value.type.dtype}"
                 self.steps.append(Instr(kernel, (1,), operands, (), (NUMBER,), label=f"finite {name}"))
         self.steps.append(StopIf())
-
-    def output_view(self, operand: GraphOperand) -> View:
-        if isinstance(operand, Value):
-            return self.view(operand)
-        raise TypeError(f"output {operand} is a number, not an array")
 
     def save_old_values(self, updated: set[str]) -> None:
         """An input that is updated and also returned, or that becomes another's new value, is copied first."""
@@ -348,9 +344,7 @@ class Lowering:
             if name not in self.store:
                 continue
             old = self.graph.input(name)
-            if isinstance(operand, Literal):
-                raise TypeError(f"update of {name} by the number {operand.value}")
-            self.copy(self.view(operand), self.store[name], old.type.shape, old.type.dtype)
+            self.copy(self.view(self.operand(operand)), self.store[name], old.type.shape, old.type.dtype)
 
     def emit_rows(
         self,

@@ -10,6 +10,7 @@ from ..ir.build import Builder, Region
 from ..ir.dims import DimScope, dim_scope
 from ..ir.graph import Graph, Literal, Node, Operand, Value
 from ..ir.op import OPS
+from ..ir.types import TensorType
 from .loops import narrow
 
 
@@ -104,6 +105,23 @@ def without_checkpoints(graph: Graph) -> Graph:
 
 def _drops_axes(node: Node) -> bool:
     return OPS[node.op].reduce is not None and not node.attrs["keepdims"]
+
+
+def numbers_as_arrays(graph: Graph) -> Graph:
+    """A number that is returned, or that replaces what is stored, becomes an array: a program has nothing else."""
+    if not any(isinstance(v, Literal) for v in graph.results()):
+        return graph
+    builder = Builder.extending(graph)
+
+    def array(operand: Operand, like: TensorType) -> Operand:
+        if not isinstance(operand, Literal):
+            return operand
+        attrs = {"shape": like.shape, "value": operand.value, "dtype": like.dtype}
+        return builder.emit(OPS["full"], (), attrs)._value
+
+    outputs = tuple((name, array(v, v.type)) for name, v in graph.outputs)
+    updates = tuple((name, array(v, graph.input(name).type)) for name, v in graph.updates)
+    return graph.replace(nodes=tuple(builder.nodes), outputs=outputs, updates=updates)
 
 
 def remove_dead(graph: Graph) -> Graph:

@@ -21,7 +21,7 @@ from ..ir.op import OPS
 from ..ir.tape import Access, RowProgram, Section, Stmt, View, contiguous
 from ..ir.types import is_one
 from .fuse import Group, aligned, reduction_kind, wide_axes
-from .triangle import ABOVE, BELOW, DIAGONAL, UNKNOWN, Regions, same_matrix, uniform
+from .triangle import ABOVE, BELOW, DIAGONAL, UNKNOWN, Regions, folded, same_matrix, uniform
 
 NEAR = ("2", "3", "4")  # strides along a row for which the compiler loads whole vectors and picks
 NO_ATTRS: Mapping[str, object] = {}
@@ -221,6 +221,11 @@ class _Builder:
             strides = tuple(0 if is_one(d) else s for d, s in zip(own, padded, strict=True))
             index = self.emit(section, "index", (), "i64", {"access": self.virtual(strides)})
             return self.emit(section, node.op, (*args, index), dtype, {"site": node.attrs["site"]})
+        numbers = [a.value for a in args if isinstance(a, Literal)]
+        if len(numbers) == len(args):  # they have lost their dtypes: an `equal` of two would compare them as bools
+            number = folded(node, numbers)
+            if number is not None:
+                return Literal(number)
         return self.emit(section, node.op, args, dtype, node.attrs)
 
     def reduce(self, node: Node) -> int:

@@ -185,9 +185,10 @@ def _join_slices(node: Node, args: list[Any]) -> Any | None:
                 return None
             parts.append((_input(arg), source))
     shape = node.output.type.shape
-    inner = [x.shape for x, _ in parts]
-    axes = {i for s in inner for i in range(len(shape)) if not identical(s[i], shape[i])}
-    if len(axes) != 1 or any(set(p.attrs["step"]) != {1} or not same_shape(p.attrs["shape"], shape) for _, p in parts):
+    if any(set(p.attrs["step"]) != {1} or not same_shape(p.attrs["shape"], shape) for _, p in parts):
+        return None
+    axes = {i for x, _ in parts for i in range(len(shape)) if not identical(x.shape[i], shape[i])}
+    if len(axes) != 1:
         return None
     (axis,) = axes
     at: Any = 0

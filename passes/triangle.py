@@ -93,7 +93,7 @@ class _Forward:
         result: Ramp | Regions | None = None
         if rule is not None:
             result = rule(node)
-        elif OPS[node.op].kind == "elementwise":
+        elif OPS[node.op].kind == "elementwise" and not OPS[node.op].random:
             result = self.elementwise(node)
         if isinstance(result, Ramp):
             self.ramps[node.output] = result
@@ -264,9 +264,13 @@ def _evaluate(node: Node, known: list[Number | None]) -> Number | None:
         return -math.inf
     if op == "div" and values[0] is not None and values[0] == 0 and values[1] is None:
         return 0.0
-    if not values or any(v is None for v in values):
-        return None
-    ref = OPS[op].ref
+    numbers = [v for v in values if v is not None]
+    return folded(node, numbers) if values and len(numbers) == len(values) else None
+
+
+def folded(node: Node, values: list[Number]) -> Number | None:
+    """The number that an elementwise op gives for numbers, each in the dtype of its operand."""
+    ref = OPS[node.op].ref
     if ref is None:
         return None
     numbers = [

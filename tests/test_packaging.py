@@ -76,7 +76,10 @@ def test_installed_files_are_those_of_the_repository() -> None:
 
 
 def test_one_copy_of_the_package_can_be_imported() -> None:
+    """From a folder on sys.path, or by the finder that an editable install (`pip install -e .`) puts beside it."""
     specs = [importlib.machinery.PathFinder.find_spec("gradtape", [entry]) for entry in sys.path]
+    others = [finder for finder in sys.meta_path if finder is not importlib.machinery.PathFinder]
+    specs += [finder.find_spec("gradtape", None) for finder in others if hasattr(finder, "find_spec")]
     found = {Path(spec.origin).resolve() for spec in specs if spec and spec.origin}
     assert found == {Path(gradtape.__file__).resolve()}
 

@@ -10,11 +10,14 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ..ir.build import Ref, TypeRuleViolation
+from ..ir.build import Ref, TypeRuleViolation, at_line
 from ..ir.dims import Dim
+from ..ir.foreign import objection
+from ..ir.location import user_location
 from ..ir.op import Op, _resolve
-from ..ir.types import TensorType, TypeRuleError, type_of
+from ..ir.types import TensorType, TypeRuleError, shown, type_of
 from .escaped import tag_of, tagged
+from .mistakes import signature_fact
 from .state import current_trace
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -29,6 +32,9 @@ def value(x: Any) -> Any:
         return trace.dim_scalar(x, "i64")
     if isinstance(x, (Ref, np.ndarray)):
         return x
+    fact = objection(x)
+    if fact is not None:
+        raise TypeRuleError(fact)
     python_float = isinstance(x, float) and not isinstance(x, np.generic)
     return tagged(np.asarray(x, np.float32 if python_float else None), tag_of(x))
 
@@ -54,7 +60,14 @@ def from_list(items: Any) -> Any:
         from .functional import stack
 
         return stack([value(i) for i in items])
-    array = np.asarray(items)
+    try:
+        array = np.asarray(items)
+    except ValueError:
+        raise TypeRuleError(f"the lists in {shown(items)} are not equally long") from None
+    for item in _flat(items):
+        fact = objection(item) if array.dtype.kind not in "fiub" else None
+        if fact is not None:
+            raise TypeRuleError(fact)
     return tagged(array.astype(np.float32) if array.dtype == np.float64 and _is_python(items) else array, tag_of(items))
 
 
@@ -73,7 +86,14 @@ def _flat(items: Any) -> Iterator[Any]:
 def run(op: Op, *args: Any, **attrs: Any) -> Any:
     """Records `op` in the running trace if an operand is traced, or a size that is symbolic is part of it; else runs
     it eagerly."""
-    args = tuple(operand(a) for a in args)
+    try:
+        args = tuple(operand(a) for a in args)
+        for arg in args:
+            fact = objection(arg)
+            if fact is not None:
+                raise TypeRuleError(fact)
+    except TypeRuleError as fact:
+        raise explained(op.name, fact, args) from None
     if not any(isinstance(a, Ref) for a in args):
         trace = current_trace()
         if trace is not None and any(_symbolic(a) for a in (*args, *attrs.values())):
@@ -103,16 +123,27 @@ def public(function: F) -> F:
             return function(*args, **kwargs)
         except TypeRuleError as fact:
             raise explained(function.__name__, fact, (*args, *kwargs.values())) from None
+        except TypeError as error:
+            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
+                raise  # it is not this call that does not fit
+            fact = TypeRuleError(signature_fact(function, error))
+            raise explained(function.__name__, fact, (*args, *kwargs.values())) from None
+        except (IndexError, ValueError) as error:
+            if type(error) not in (IndexError, ValueError) or "\n  at  " in str(error):
+                raise
+            fact = type(error)(str(error).removeprefix(f"{function.__name__}: "))
+            raise type(error)(explained(function.__name__, fact, (*args, *kwargs.values()))) from None
 
     return cast(F, call)
 
 
 def explained(name: str, fact: Exception, args: tuple) -> TypeRuleViolation:
     """The error in the form that all errors have: the fact, the line, the operands."""
-    operands = [a for a in map(_resolve, args) if isinstance(a, (Ref, np.ndarray))]
+    operands = [a for a in _flat(map(_resolve, args)) if isinstance(a, (Ref, np.ndarray))]
     traced = [o for o in operands if isinstance(o, Ref)]
     if traced:
         builder = traced[0]._builder
         return builder.violation(cast(Op, SimpleNamespace(name=name)), [builder.operand(o) for o in traced], fact)
-    types = ", ".join(str(type_of(o)) for o in operands)
-    return TypeRuleViolation(f"{name}: {fact}" + (f"\n  with  {types}" if types else ""))
+    types = ", ".join(map(shown, operands))
+    lines = [f"{name}: {fact}", *at_line(user_location())]
+    return TypeRuleViolation("\n".join([*lines, *([f"  with  {types}"] if types else [])]))

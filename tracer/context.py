@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.build import Builder, Ref, TypeRuleViolation, source_line
+from ..ir.build import Builder, Ref, TypeRuleViolation, at_line, source_line
 from ..ir.dims import Dim, DimScope, Shape, dim_scope
 from ..ir.graph import Attrs, Graph, Literal, Node, Operand, Value
 from ..ir.interp import Interpreter
@@ -59,7 +59,7 @@ class TraceBuilder(Builder):
             return inner.builder.emit(op, args, attrs, regions)
         before, self._entering = self._entering, []
         try:
-            operands = self.operands(args)
+            operands = self.operands(op, args)
             entering = self._entering
         finally:
             self._entering = before
@@ -175,12 +175,7 @@ class Trace:
 
     def at_line(self, fact: str, write: str) -> str:
         """An error text: the fact, the user's line, what to write instead."""
-        where = self.location()
-        text = fact
-        if where is not None:
-            text += f"\n  at    {where.file}:{where.line}" + (f"  {where.scope}" if where.scope else "")
-            text += f"\n        {source_line(where)}"
-        return f"{text}\n  write {write}"
+        return "\n".join([fact, *at_line(self.location()), *([f"  write {write}"] if write else [])])
 
     @contextmanager
     def module_scope(self, module: Module) -> Iterator[None]:
@@ -309,13 +304,25 @@ class Trace:
         """The Python number behind a traced value. Python strips tags off these, so the ledger remembers the
         number."""
         target = written_buffer() if kind in ("float", "int") else None
-        result = convert(self.concrete(tensor, kind))
+        array = self.concrete(tensor, kind)
+        if array.size != 1:
+            raise self.ambiguous(kind, tensor)
+        result = convert(array)
         tag = self.record(kind, tensor, f"{target[1]}[...] = " if target else "", result)
         if target is not None:
             self.ledger.filled(target[0], tag)
         if kind != "bool":
             self.ledger.remember(float(result), tag)
         return result
+
+    def ambiguous(self, kind: str, tensor: Ref) -> Exception:
+        """The error for a number asked of something that is not one number; NumPy's types of error."""
+        if kind == "bool":
+            fact = f"{tensor.type} is neither true nor false: it has several elements, or none"
+            advice = "gt.where(condition, a, b) to choose for each element; condition.any() or .all() for one answer"
+            return ValueError(self.at_line(fact, advice))
+        fact = f"{tensor.type} is not one number, which {kind}() asks for"
+        return TraceError(self.at_line(fact, "x.sum(), x.mean() or x[i] first"))
 
     def constant(self, array: np.ndarray, requires_grad: bool) -> Tensor:
         """`gt.tensor(array)` in the traced program."""

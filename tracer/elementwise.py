@@ -10,7 +10,8 @@ from typing import Any
 from ..ir import ops as _ops  # noqa: F401  fills the registry
 from ..ir.op import OPS
 from ..ir.types import TypeRuleError, promote
-from .apply import operand, public, run, type_of_operand, value
+from .apply import explained, operand, public, run, type_of_operand, value
+from .mistakes import signature_fact
 
 
 def _elementwise(name: str) -> Callable[..., Any]:
@@ -18,7 +19,11 @@ def _elementwise(name: str) -> Callable[..., Any]:
     operands = inspect.signature(op.ref or op.infer)
 
     def function(*args: Any, **named: Any) -> Any:
-        return run(op, *(operands.bind(*args, **named).args))
+        try:
+            given = operands.bind(*args, **named).args
+        except TypeError as error:
+            raise explained(name, TypeRuleError(signature_fact(function, error)), (*args, *named.values())) from None
+        return run(op, *given)
 
     function.__name__ = function.__qualname__ = name
     function.__doc__ = f"{op.formula}; elementwise. Operands are promoted and broadcast."

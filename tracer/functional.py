@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..ir.build import Ref
 from ..ir.dims import Dim, divide, product
 from ..ir.op import OPS
 from ..ir.types import (
@@ -18,6 +19,7 @@ from ..ir.types import (
     normalize_axes,
     normalize_axis,
     promote,
+    shown,
 )
 from .apply import public, run, value
 from .apply import type_of_operand as _type
@@ -62,7 +64,15 @@ def _reduce(name: str, x: Any, axis: Axis, keepdims: bool, dim: Axis, keepdim: b
     return run(OPS[name], x, axes=_axes(x, axis, dim), keepdims=bool(keepdims or keepdim))
 
 
+def _extreme(name: str, x: Any, axis: Axis, keepdims: bool, dim: Axis, keepdim: bool) -> Any:
+    if isinstance(axis, (float, Ref, np.ndarray)):
+        raise TypeRuleError(f"the axis is {shown(axis)}; for the {name} of two arrays write gt.{name}imum(x, y)")
+    return _reduce(name, x, axis, keepdims, dim, keepdim)
+
+
 def _axes(x: Any, axis: Axis, dim: Axis) -> tuple[int, ...]:
+    if axis is not None and dim is not None and axis != -1:  # some functions have -1 for their default
+        raise TypeRuleError(f"axis={axis!r} and dim={dim!r} are one argument; write one of them")
     return normalize_axes(axis if dim is None else dim, x.ndim)
 
 
@@ -83,13 +93,13 @@ def mean(x: Any, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None,
 @public
 def max(x: Any, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False) -> Any:
     """Greatest element over `axis`; ties share the gradient."""
-    return _reduce("max", value(x), axis, keepdims, dim, keepdim)
+    return _extreme("max", value(x), axis, keepdims, dim, keepdim)
 
 
 @public
 def min(x: Any, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None, keepdim: bool = False) -> Any:
     """Least element over `axis`; ties share the gradient."""
-    return _reduce("min", value(x), axis, keepdims, dim, keepdim)
+    return _extreme("min", value(x), axis, keepdims, dim, keepdim)
 
 
 @public
@@ -195,8 +205,17 @@ def _shape(shape: tuple) -> tuple:
         shape = tuple(shape[0])
     for size in shape:
         if not isinstance(size, (int, np.integer, Dim)):
-            raise TypeRuleError(f"a shape is made of ints and Dims, got {size!r}")
+            raise TypeRuleError(f"a shape is made of ints and Dims, got {shown(size)}{_instead(size)}")
     return tuple(size if isinstance(size, Dim) else int(size) for size in shape)
+
+
+def _instead(size: Any) -> str:
+    """What to write for something in a shape that is no size."""
+    if isinstance(size, (tuple, list)):
+        return "; write one shape, and the dtype by name: f((2, 3), dtype='float32')"
+    if isinstance(size, (float, np.floating)):
+        return "; write n // 2 for a whole quotient"
+    return "; the size of a result must not depend on data" if isinstance(size, (Ref, np.ndarray)) else ""
 
 
 @public
@@ -282,6 +301,8 @@ def broadcast_to(x: Any, *shape: Any) -> Any:
 @public
 def concatenate(arrays: Sequence[Any], axis: int = 0, *, dim: int | None = None) -> Any:
     """Arrays one after the other along `axis`, in their common dtype."""
+    if isinstance(axis, (Ref, np.ndarray)):
+        raise TypeRuleError(f"the axis is {shown(axis)}; the arrays come as one list: concatenate([x, y], axis=0)")
     values = [value(a) for a in arrays]
     if not values:
         raise TypeRuleError("needs at least one array")

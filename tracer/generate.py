@@ -23,6 +23,8 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     """`fill_value` everywhere; float32, int64 or bool by the kind of the value unless `dtype` says
     otherwise."""
     sizes = _shape((shape,))
+    if any(isinstance(d, int) and d < 0 for d in sizes):
+        raise TypeRuleError(f"a shape is made of sizes from 0, got {sizes}")
     name = dtype_name(dtype) if dtype is not None else type_of(fill_value).dtype
     if not isinstance(fill_value, (bool, int, float, np.generic)):
         from .functional import broadcast_to
@@ -33,11 +35,13 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Any:
     return run(OPS["full"], shape=sizes, value=DTYPES[name].type(fill_value).item(), dtype=name)
 
 
+@public
 def zeros(*shape: Any, dtype: Any = "f32") -> Any:
     """Zeros: `zeros((B, T))` or `zeros(B, T)`."""
     return full(_shape(shape), 0.0, dtype)
 
 
+@public
 def ones(*shape: Any, dtype: Any = "f32") -> Any:
     """Ones: `ones((T, T))` or `ones(T, T)`."""
     return full(_shape(shape), 1.0, dtype)

@@ -11,9 +11,11 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ..ir.build import Ref
+from ..ir.build import Ref, at_line
+from ..ir.foreign import objection
 from ..ir.location import Location, user_location
-from ..ir.types import dtype_name
+from ..ir.types import TypeRuleError, dtype_name
+from .mistakes import MODEL, method_advice
 from .state import current_trace, no_gradient_kept
 
 _LAYERS = ("models/nn/", "models/init.py")
@@ -35,6 +37,7 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
     _array: np.ndarray
     created: Location | None  # the user's line, outside of the layers that this package ships
     is_bound: bool = False  # whether the memory is that of a store
+    _write = ".data[...] = value"  # what changes its numbers
     in_trace: bool = False  # whether it was made while a program was traced: another one in every call
 
     def __init__(self, array: Any) -> None:
@@ -44,10 +47,16 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
                 f"a {kind} is made of an array, not of the traced value {array.type}; "
                 "create it in __init__ and compute from it in forward"
             )
+        fact = None if type(array).__module__.split(".")[0] == "torch" else objection(array)
+        if fact is not None:
+            raise TypeError("\n".join([f"{kind}: {fact}", *at_line(user_location())]))
         own = np.array(array, copy=True)
         if own.dtype == np.float64 and not isinstance(array, (np.ndarray, np.generic, Stored)):
             own = own.astype(np.float32)
-        dtype_name(own.dtype)
+        try:
+            dtype_name(own.dtype)
+        except TypeRuleError as fact:
+            raise TypeError("\n".join([f"{kind}: {fact}", *at_line(user_location())])) from None
         self._array = own
         self.created = user_location(_LAYERS)
         self.in_trace = current_trace() is not None
@@ -102,17 +111,22 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
 
     # model code: everything else is the value's -----------------------------------------------------------------
     def __getattr__(self, name: str) -> Any:
+        kind = type(self).__name__
         if name.startswith("_"):
-            raise AttributeError(f"{type(self).__name__} has no attribute {name}")
+            raise AttributeError(f"{kind} has no attribute {name}")
         if name in ("grad", "backward", "zero_grad", "retain_grad"):
-            raise no_gradient_kept(f"a {type(self).__name__}", name)
-        return getattr(self._resolve(), name)
+            raise no_gradient_kept(f"a {kind}", name)
+        value = self._resolve()
+        if isinstance(value, Ref) or hasattr(value, name):
+            return getattr(value, name)
+        advice = method_advice(name, dir(value))
+        raise AttributeError(f"a {kind} has no {name}" + (f"; write {advice}" if advice else ""))
 
     def __getitem__(self, key: Any) -> Any:
         return self._resolve()[key]
 
     def __setitem__(self, key: Any, value: Any) -> NoReturn:
-        raise TypeError(f"a {type(self).__name__} is not assigned to; write .data[...] = value")
+        raise TypeError(f"a {type(self).__name__} is not assigned to; write {self._write}")
 
     def __len__(self) -> int:
         return len(self._array)
@@ -134,7 +148,7 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         if any(isinstance(out, Stored) for out in kwargs.get("out") or ()):
-            raise TypeError(f"a {type(self).__name__} is not changed in place; write .data[...] = value")
+            raise TypeError(f"a {type(self).__name__} is not changed in place; write {self._write}")
         return getattr(ufunc, method)(*(_plain(i) for i in inputs), **kwargs)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
@@ -187,6 +201,8 @@ class Buffer(Stored):
     program in a trace."""
 
     requires_grad = False
+
+    _write = "self.name = new, as in self.count = self.count + 1"
 
     def __init__(self, array: Any, persistent: bool = True) -> None:
         super().__init__(array)
@@ -275,6 +291,11 @@ class Module:
         if trace is not None and any(isinstance(v, Ref) for _, v in _walk(value, "")):
             trace.attribute_stored(self, name, old)
         object.__setattr__(self, name, value)
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Methods of other libraries' modules: what they are here."""
+        advice = f"; write {MODEL[name]}" if name in MODEL else ""
+        raise AttributeError(f"{type(self).__name__} has no {name}{advice}")
 
     def _note_assignment(self, name: str, old: Any) -> None:
         where = user_location(_LAYERS)

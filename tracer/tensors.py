@@ -17,6 +17,7 @@ from . import functional as f
 from . import numpy_protocol
 from .indexing import index
 from .methods import Methods
+from .mistakes import OnlyHere, method_advice
 from .state import TraceError, no_gradient_kept
 from .update import At
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from .trace import Trace
 
 
-class Tensor(Methods):
+class Tensor(OnlyHere, Methods):
     """A value of the program being traced. `shape` holds ints and Dims, `dtype` is NumPy's."""
 
     __slots__ = ()
@@ -144,12 +145,12 @@ class Tensor(Methods):
 
     def __len__(self) -> int:
         if self.ndim == 0:
-            raise TypeError("len() of a traced value without dimensions")
+            raise TraceError(self.trace.at_line(f"len() of {self.type}, which has no axes", "x.size, or leave it out"))
         return int(self.shape[0])  # pins a symbolic size, and records the line
 
     def __iter__(self) -> Iterator[Any]:
         if self.ndim == 0:
-            raise TypeError("iteration over a traced value without dimensions")
+            raise TraceError(self.trace.at_line(f"iteration over {self.type}, which has no axes", "x itself"))
         return (self[i] for i in range(len(self)))
 
     # the exits ------------------------------------------------------------------------------------------------------
@@ -163,7 +164,10 @@ class Tensor(Methods):
         return self.trace.number("int", self, int)
 
     def __index__(self) -> int:
-        return self.trace.number("index", self, _exact_index)
+        if not self.type.is_integer:
+            fact = f"{self.type} is no integer, as range(), a shape or an index of a list needs one"
+            raise TraceError(self.trace.at_line(fact, "a size such as x.shape[0], or gt.astype(x, 'int64')"))
+        return self.trace.number("index", self, np.ndarray.item)
 
     def __format__(self, form: str) -> str:
         return format(self.trace.number("format", self, np.ndarray.item), form) if form else repr(self)
@@ -194,16 +198,23 @@ class Tensor(Methods):
     def backward(self) -> NoReturn:
         raise TraceError(
             self.trace.at_line(
-                "a traced value has no backward(): the whole step is one program",
+                f"a traced value has no backward(): {self.type}; the whole step is one program",
                 "step = gt.compile(model, loss=..., optimizer=...), or gt.value_and_grad(f)",
             )
         )
 
+    def __copy__(self) -> Tensor:
+        return self  # it is never changed
 
-def _exact_index(array: np.ndarray) -> int:
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"only integers can be an index, got {array.dtype}")
-    return int(array)
+    def __deepcopy__(self, memo: dict) -> Tensor:
+        return self
+
+    def __getattr__(self, name: str) -> NoReturn:
+        """Names of other libraries: what they are here."""
+        if name.startswith("_"):
+            raise AttributeError(f"a traced value has no {name}")
+        advice = method_advice(name, dir(type(self)))
+        raise AttributeError(self.trace.at_line(f"a traced value has no {name}: {self.type}", advice))
 
 
 def as_tensor(trace: Trace, operand: Value) -> Tensor:

@@ -95,8 +95,8 @@ class layer_norm:
         need_axes(x, axes)
         return need_float(x)
     def ref(x, *, axes, eps):
-        d = x - np.mean(x, axis=axes, keepdims=True)
-        return d / np.sqrt(np.mean(d * d, axis=axes, keepdims=True) + eps)
+        d = x - mean.ref(x, axes=axes, keepdims=True)  # np.mean warns of no elements
+        return d / np.sqrt(mean.ref(d * d, axes=axes, keepdims=True) + eps)
     def body(x, *, axes, eps):
         d = x - mean(x, axes=axes, keepdims=True)
         return d * rsqrt(mean(d * d, axes=axes, keepdims=True) + eps)
@@ -112,7 +112,7 @@ class layer_norm:
 class rms_norm:
     """x / sqrt(mean(x**2) + eps) over axes"""
     def infer(x, *, axes, eps): return layer_norm.infer(x, axes=axes, eps=eps)
-    def ref(x, *, axes, eps): return x / np.sqrt(np.mean(x * x, axis=axes, keepdims=True) + eps)
+    def ref(x, *, axes, eps): return x / np.sqrt(mean.ref(x * x, axes=axes, keepdims=True) + eps)
     def body(x, *, axes, eps): return x * rsqrt(mean(x * x, axes=axes, keepdims=True) + eps)
     def vjp(g, y, x, *, axes, eps):
         r = rsqrt(mean(x * x, axes=axes, keepdims=True) + eps)

@@ -38,6 +38,8 @@ def infer_minus_one(shape, size):
     if missing is None:
         if isinstance(size, int) and isinstance(rest, int):
             raise TypeRuleError(f"{size} elements do not divide into shape {_list(shape)}")
+        if size % rest != 0:
+            raise TypeRuleError(f"{size} elements do not divide into shape {_list(shape)} for every size: {int(size)} do not")
         missing = size // rest
     return tuple(missing if identical(d, -1) else d for d in shape)
 

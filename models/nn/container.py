@@ -31,6 +31,9 @@ class Sequential(Module):
 
     def __init__(self, *modules: Callable[[Any], Any]) -> None:
         for i, module in enumerate(modules):
+            if not callable(module):
+                write = "Sequential(*layers)" if isinstance(module, (list, tuple)) else "a Module or a function"
+                raise TypeError(f"Sequential: part {i} is a {type(module).__name__}; write {write}")
             setattr(self, str(i), module)
 
     def _parts(self) -> list[Any]:

@@ -126,6 +126,7 @@ def test_numbers_of_numpy_and_python() -> None:
         assert str(T * three) == "3*T" == str(three * T)
         assert str(T + three) == "T + 3" == str(three + T)
         assert str(three - T) == "-T + 3"
+        assert str(np.add(T, three)) == "T + 3" and f"{T:d}" == "T"
     for wrong in ("3", None, [3], True):
         with pytest.raises(TypeError):
             T + wrong

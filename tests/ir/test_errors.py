@@ -54,7 +54,7 @@ def test_an_intermediate_value_is_named_by_the_op_and_line_that_made_it() -> Non
 
 def test_numbers_and_constants_are_named() -> None:
     builder, x, _ = a_builder()
-    with pytest.raises(TypeRuleViolation, match=r"with  2\.5, x: f32\[64, 3\], the result of constant at .*: f64\[5\]"):
+    with pytest.raises(TypeRuleViolation, match=r"with  2\.5, x: f32\[64, 3\], the array at .*: f64\[5\]"):
         OPS["clip"](2.5, x, np.zeros(5))
     assert builder.describe(Literal(True)) == "True"
 
@@ -113,12 +113,31 @@ def test_values_of_two_programs_do_not_meet() -> None:
 
 def test_what_is_no_operand() -> None:
     _, x, _ = a_builder()
-    with pytest.raises(TypeError, match="NoneType is not an array or a number: None"):
+    with pytest.raises(
+        TypeRuleViolation, match=r"add: got None, not an array or a number.*\n  at .*\n.*\n  with  x: f32"
+    ):
         OPS["add"](x, None)
-    with pytest.raises(TypeError, match="unsupported operand type"):
+    with pytest.raises(TypeRuleViolation, match="add: the right operand: got a str, not an array or a number: 'one'"):
         x + "one"
-    with pytest.raises(TypeError, match="complex"):
+    with pytest.raises(TypeRuleViolation, match="add: the left operand: got the complex number 1j"):
+        1j + x
+    with pytest.raises(TypeRuleViolation, match="add: dtype complex128 is not one of f32, .*; there are real numbers"):
         x + np.zeros(3, complex)
+    assert (x == None) is False and (x != "one") is True  # noqa: E711  (nothing is equal to None)
+
+
+class Scaled:
+    """What has operators of its own is asked for them."""
+
+    def __radd__(self, other: Any) -> str:
+        return "added"
+
+
+def test_the_other_side_may_know_better() -> None:
+    _, x, _ = a_builder()
+    assert x + Scaled() == "added"
+    with pytest.raises(TypeError, match="unsupported operand type"):
+        x * Scaled()
 
 
 def test_two_inputs_of_one_name() -> None:

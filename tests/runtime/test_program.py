@@ -1,11 +1,10 @@
-"""Compiled programs against the interpreter: every row of every op, and random programs, on one and several threads."""
+"""Compiled programs against the interpreter: every row of every op; sizes, errors and results of one program."""
 
 import numpy as np
 import pytest
 
 import rows  # noqa: F401  (fills ROWS)
 from cases import ROWS
-from fuzz import random_case
 from gradtape.ir.op import OPS
 from gradtape.passes.lower import lower
 from gradtape.runtime.program import GuardViolation, NotFinite
@@ -14,17 +13,15 @@ from tapes import Batch, expanded, interpreted, sharing_everything, split_values
 TOLERANCE = {np.dtype(np.float32): 2e-5, np.dtype(np.float64): 1e-11}
 
 
-def agree(actual, expected, what="", graph=None):
-    """Equal up to rounding, relative to the largest finite element. A float64 that was computed from float32 values
-    anywhere in `graph` is no more exact than those."""
+def agree(actual, expected, what=""):
+    """Equal up to rounding, relative to the largest finite element."""
     assert actual.dtype == expected.dtype and actual.shape == expected.shape, what
     if expected.dtype.kind != "f":
         np.testing.assert_array_equal(actual, expected, err_msg=str(what))
         return
     finite = np.abs(expected[np.isfinite(expected)])
     scale = max(1.0, float(finite.max())) if finite.size else 1.0
-    single = graph is not None and any(v.type.dtype == "f32" for n in graph.nodes for v in n.outputs)
-    tolerance = TOLERANCE[np.dtype(np.float32) if single else expected.dtype]
+    tolerance = TOLERANCE[expected.dtype]
     np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance * scale, err_msg=str(what))
 
 
@@ -53,35 +50,6 @@ def test_every_row_compiled_equals_the_interpreter(compiled_rows):
                 actual = batch.program(tape, {}, threads).run(values)
             for name, array in expected.items():
                 agree(actual[name], array, f"{case} {dtype} on {threads}")
-
-
-SEEDS = range(60)
-
-
-@pytest.fixture(scope="module")
-def fuzzed():
-    batch = Batch()
-    cases = [random_case(seed) for seed in SEEDS]
-    tapes = [batch.add(lower(expanded(c.graph), c.checks)) for c in cases]
-    batch.compile()
-    return batch, list(zip(cases, tapes, strict=True))
-
-
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_random_programs(fuzzed, threads):
-    batch, found = fuzzed
-    for case, tape in found:
-        outputs, updates = interpreted(case.graph, case.values)
-        inputs, store = split_values(case.graph, case.values)
-        with sharing_everything():
-            program = batch.program(tape, store, threads)
-            actual = program.run(inputs)
-        if case.checks and not np.isfinite(outputs["loss"]):
-            continue
-        for name, array in outputs.items():
-            agree(actual[name], array, f"{name} of {case}", case.graph)
-        for name, array in updates.items():
-            agree(store[name], array, f"update of {name} of {case}")
 
 
 def test_integers_of_32_bits_wrap_around_inside_a_kernel():
@@ -175,21 +143,6 @@ def test_results_are_copies(step):
     kept = first.copy()
     program.run({"x": np.full((3, 8), 2, "f4")})
     np.testing.assert_array_equal(first, kept)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("block", range(10))
-def test_many_random_programs(block):
-    batch = Batch()
-    cases = [random_case(seed) for seed in range(1000 + 30 * block, 1030 + 30 * block)]
-    tapes = [batch.add(lower(expanded(c.graph), c.checks)) for c in cases]
-    batch.compile()
-    for case, tape in zip(cases, tapes, strict=True):
-        outputs, _ = interpreted(case.graph, case.values)
-        inputs, store = split_values(case.graph, case.values)
-        actual = batch.program(tape, store, 1).run(inputs)
-        for name, array in outputs.items():
-            agree(actual[name], array, f"{name} of {case}", case.graph)
 
 
 def test_a_size_may_come_before_the_symbol_that_it_is_made_of():
