@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..ir.build import Builder, Ref, TypeRuleViolation, source_line
+from ..ir.crossings import Leak
 from ..ir.dims import Dim, DimScope, dim_scope
 from ..ir.graph import Attrs, Graph, Literal, Node, Operand, Value
 from ..ir.interp import Interpreter
@@ -19,15 +20,20 @@ from ..ir.op import OPS, Op
 from ..ir.types import TensorType, type_of
 from .apply import from_list
 from .escaped import EscapedArray, escaped, plain
-from .ledger import Leaf, Ledger, Reentry, Store, Tag, Write, written_buffer
+from .ledger import Leaf, Ledger, Reentry, Stale, Store, Tag, Write
 from .module import Buffer, Module, Parameter
 from .names import name_in, name_in_user_code
+from .source import called, written_buffer
 from .state import TraceError, current_trace, running
 from .tensors import Tensor
 
 
 class LeakedTensor(TraceError):
-    """A traced value is used after its trace has ended."""
+    """A traced value is used after its trace has ended; `leak` says where."""
+
+    def __init__(self, message: str, leak: Leak) -> None:
+        super().__init__(message)
+        self.leak = leak
 
 
 class NeedsValue(TraceError):
@@ -51,7 +57,7 @@ class TraceBuilder(Builder):
             return inner.builder.emit(op, args, attrs, regions)
         before, self._entering = self._entering, []
         try:
-            operands = [self.operand(a) for a in args]
+            operands = [self.operand(a, i) for i, a in enumerate(args)]
             entering = self._entering
         finally:
             self._entering = before
@@ -66,14 +72,14 @@ class TraceBuilder(Builder):
             self._reentered(entering, self.nodes[first:], operands)
         return result
 
-    def operand(self, arg: Any) -> Operand:
+    def operand(self, arg: Any, index: int = 0) -> Operand:
         if isinstance(arg, (list, tuple)):
             arg = from_list(arg)
         if isinstance(arg, Ref):
             if arg._builder is self:
                 return arg._value
             return self.trace.enclosed(arg)._value
-        found = None if isinstance(arg, (bool, Dim)) else self.trace.ledger.origin(arg)
+        found = None if isinstance(arg, (bool, Dim)) else self.trace.ledger.origin(arg, index)
         result = super().operand(plain(arg))
         if found is not None:
             self._entering.append((*found, result))
@@ -91,12 +97,18 @@ class TraceBuilder(Builder):
 
     def _reentered(self, entering: list[tuple[Tag, str, Operand]], nodes: list[Node], operands: list[Operand]) -> None:
         """Records constants that had left the program; `nodes` were recorded for `operands`, the last one with them."""
+        ledger = self.trace.ledger
         for tag, how, operand in entering:
+            if tag.ledger.ended:
+                old = tag.origins[0]
+                ledger.stale.append(
+                    Stale(operand=operand, left=old, parameters=tag.ledger.feeding(old.value), **ledger.spot())
+                )
+                continue
             if isinstance(operand, Literal) and nodes:  # promotion may have made it a float
                 operand = nodes[-1].inputs[next(i for i, o in enumerate(operands) if o is operand)]
             user = next((n.output for n in nodes if operand in n.inputs), None)
-            spot = self.trace.ledger.spot()
-            self.trace.ledger.reentries.append(Reentry(tag.origins, operand=operand, user=user, how=how, **spot))
+            ledger.reentries.append(Reentry(tag.origins, operand=operand, user=user, how=how, **ledger.spot()))
 
 
 class NoGradBlock:
@@ -128,7 +140,7 @@ class Trace:
     def __init__(self, name: str, outer: Trace | None) -> None:
         self.outer = outer
         self.ended = False
-        self.ledger = Ledger(self.location)
+        self.ledger = Ledger(self.location, self.feeding)
         scope = outer.builder.scope if outer else DimScope(where=self._where)
         scope.scalar = _scalar_of_current
         self.builder = TraceBuilder(self, name, scope)
@@ -139,6 +151,7 @@ class Trace:
         self.parameters: dict[str, Parameter] = {}
         self.buffers: dict[str, Buffer] = {}
         self.captured: dict[str, Parameter] = {}
+        self.made: dict[int, tuple[Parameter | Buffer, Tag, str]] = {}  # inside the trace, of what had left it
         self.closure: dict[str, Tensor] = {}
         self.paths: dict[int, str] = {}  # modules
         self.root: Module | None = None  # the traced module
@@ -196,7 +209,19 @@ class Trace:
             self.parameters[name] = stored
         else:
             self.buffers[name] = stored
+        if id(stored) in self.made:
+            _, tag, how = self.made[id(stored)]
+            at = stored.created or Location("", 0)
+            place = {"file": at.file, "line": at.line, "scope": at.scope, "column": at.column}
+            self.ledger.reentries.append(Reentry(tag.origins, operand=tensor._value, user=None, how=how, **place))
+            self.ledger.leaves.append(Leaf(operand=tensor._value, requires_grad=role == "param", **place))
         return tensor
+
+    def stored_made(self, stored: Parameter | Buffer, array: Any) -> None:
+        """`gt.Parameter(array)` or `gt.buffer(array)` inside the traced program."""
+        found = self.ledger.origin(array)
+        if found is not None:
+            self.made[id(stored)] = (stored, *found)
 
     def scalar(self, name: str) -> Tensor:
         """The runtime scalar `seed` or `step`, int64."""
@@ -259,32 +284,44 @@ class Trace:
 
     # the boundary with Python -----------------------------------------------------------------------------------------
     def record(self, kind: str, tensor: Ref, detail: str = "", result: Any = None) -> Tag:
+        """Notes that a value leaves the program, for a buffer if the user's line fills one."""
         if self.ended:
             raise self.leaked([tensor])
         value = tensor._value
         assert isinstance(value, Value)
-        return Tag(self.ledger, (self.ledger.record(kind, value, detail, result),))
+        target = written_buffer() if kind not in ("bool", "format") else None
+        detail = f"{target[1]}[...] = " if target else detail or called()
+        tag = Tag(self.ledger, (self.ledger.record(kind, value, detail, result),))
+        if target is not None:
+            self.ledger.filled(target[0], tag)
+        if kind != "bool":
+            self.ledger.left(tag)
+        return tag
 
     def escape(self, kind: str, tensor: Ref, detail: str = "") -> EscapedArray:
         """The array behind a traced value, tagged with where it left."""
         array = self.concrete(tensor, kind)
-        target = written_buffer() if kind == "asarray" else None
-        tag = self.record(kind, tensor, f"{target[1]}[...] = " if target else detail)
-        if target is not None:
-            self.ledger.filled(target[0], tag)
-        return escaped(np.array(array), tag)
+        return escaped(np.array(array), self.record(kind, tensor, detail))
 
     def number(self, kind: str, tensor: Ref, convert: Callable[[np.ndarray], Any]) -> Any:
         """The Python number behind a traced value. Python strips tags off these, so the ledger remembers the
         number."""
-        target = written_buffer() if kind in ("float", "int") else None
         result = convert(self.concrete(tensor, kind))
-        tag = self.record(kind, tensor, f"{target[1]}[...] = " if target else "", result)
-        if target is not None:
-            self.ledger.filled(target[0], tag)
+        tag = self.record(kind, tensor, result=result)
         if kind != "bool":
             self.ledger.remember(float(result), tag)
         return result
+
+    def feeding(self, value: Value) -> tuple[str, ...]:
+        """The parameters that a value of this trace is computed from."""
+        producers = {v: n for n in self.builder.nodes for v in n.outputs}
+        seen, stack = {value}, [value]
+        while stack:
+            node = producers.get(stack.pop())
+            new = [v for v in node.values() if v not in seen] if node is not None else []
+            seen.update(new)
+            stack += new
+        return tuple(n for n in self.parameters if any(v.name == n for v in seen))
 
     def constant(self, array: np.ndarray, requires_grad: bool) -> Tensor:
         """`gt.tensor(array)` in the traced program."""
@@ -313,20 +350,22 @@ class Trace:
 
     def leaked(self, tensors: Sequence[Ref]) -> LeakedTensor:
         """The error for a Tensor of an ended trace: where it was made, and where it is used."""
-        where = user_location()
+        where, made = user_location(), None
+        parameters: tuple[str, ...] = ()
         lines = [f"a traced value of {self.builder.name} is used after its trace has ended"]
         for tensor in tensors[:1]:
             value = tensor._value
             assert isinstance(value, Value)
             lines[0] += f": {self.builder.describe(value)}"
             made = next((n.location for n in self.builder.nodes if value in n.outputs), None)
+            parameters = self.feeding(value)
             if made is not None:
                 lines += [f"  made  {made.file}:{made.line}" + (f"  {made.scope}" if made.scope else "")]
                 lines += [f"        {source_line(made)}"]
         if where is not None:
             lines += [f"  used  {where.file}:{where.line}", f"        {source_line(where)}"]
         lines += ["  write return the value from the traced function; keep state in a gt.buffer"]
-        return LeakedTensor("\n".join(lines))
+        return LeakedTensor("\n".join(lines), Leak(made, where, parameters))
 
     # concrete values --------------------------------------------------------------------------------------------------
     def concrete(self, tensor: Ref, kind: str) -> Any:

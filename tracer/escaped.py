@@ -48,10 +48,16 @@ class EscapedArray(np.ndarray):
         return answer
 
     def __float__(self) -> float:
+        self._lose_tag()
         return _remembered(float(self.view(np.ndarray)), self._tag)
 
     def __int__(self) -> int:
+        self._lose_tag()
         return int(self.view(np.ndarray))
+
+    def _lose_tag(self) -> None:
+        if self._tag is not None:
+            self._tag.ledger.left(self._tag)
 
     def item(self, *args: Any) -> Any:
         return tagged(self.view(np.ndarray).item(*args), self._tag)

@@ -16,6 +16,7 @@ from . import functional as f
 from . import generate as g
 from .apply import run
 from .escaped import tag_of, tagged
+from .source import called
 from .state import TraceError
 
 # ufuncs whose op has another name; any other is looked up by its own
@@ -43,7 +44,8 @@ def ufunc(function: np.ufunc, method: str, inputs: tuple, kwargs: dict) -> Any:
         kwargs.setdefault("axis", 0)
         return _REDUCTIONS[name](*inputs, **{k: v for k, v in kwargs.items() if v is not None or k == "axis"})
     suffix = "" if method == "__call__" else f".{method}"
-    return _escape(getattr(function, method), f"numpy.{name}{suffix}", inputs, kwargs)
+    full = f"numpy.{name}" if hasattr(np, name) else called() or name  # SciPy's are ufuncs too
+    return _escape(getattr(function, method), full + suffix, inputs, kwargs)
 
 
 def function(func: Callable[..., Any], args: tuple, kwargs: dict) -> Any:

@@ -116,7 +116,7 @@ def trace(
             graph = running_trace.builder.graph([(path, _resolve(x)) for path, x in found])
             running_trace.builder.flush()
     finally:
-        running_trace.ended = True
+        running_trace.ended = running_trace.ledger.ended = True
     return Traced(
         graph,
         running_trace.ledger,
