@@ -15,8 +15,8 @@ class Escape:
     """A value that left the traced program.
 
     kind: bool float int index item data numpy asarray tolist format setitem out; `detail` names the function that
-    asked for it, or the buffer that was written (`out[...] = `); `result` is the Python number that came out, where it is one (for
-    `bool`: the branch that was taken).
+    asked for it, or the buffer that was written (`out[...] = `); `result` is the Python number that came out,
+    where it is one (for `bool`: the branch that was taken).
     """
 
     kind: str
@@ -34,8 +34,8 @@ class Reentry:
     """A constant of the program that comes from values that had left it: the graph break is at this line.
 
     `operand` is the constant (a Value) or Literal; `user` the first node result computed from it, None where
-    it is returned as it is. how: `tag` (carried along), `memory` (shares memory), `value` (equal numbers), `source` (the
-    code says so).
+    it is returned as it is. how: `tag` (carried along), `memory` (shares memory), `value` (equal numbers),
+    `source` (the code says so).
     """
 
     origins: tuple[Escape, ...]

@@ -217,7 +217,7 @@ class Trace:
             self.ledger.leaves.append(Leaf(operand=tensor._value, requires_grad=role == "param", **place))
         return tensor
 
-    def stored_made(self, stored: Parameter | Buffer, array: Any) -> None:
+    def stored_made(self, stored: Any, array: Any) -> None:
         """`gt.Parameter(array)` or `gt.buffer(array)` inside the traced program."""
         found = self.ledger.origin(array)
         if found is not None:

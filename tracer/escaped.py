@@ -12,6 +12,9 @@ from .ledger import Tag
 from .structure import rebuild
 
 
+_LIKE = (np.zeros_like, np.ones_like, np.empty_like, np.full_like)  # of the first argument they take the shape alone
+
+
 class EscapedArray(np.ndarray):
     """A plain NumPy array with a tag. Reductions give 0-d arrays rather than NumPy scalars, which cannot be
     tagged."""
@@ -27,7 +30,8 @@ class EscapedArray(np.ndarray):
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if any(hasattr(t, "_resolve") or hasattr(t, "_builder") for t in types):
             return NotImplemented
-        return tagged(func(*plain(args), **plain(kwargs)), tag_of((args, kwargs)))
+        given = (args[1:], kwargs) if func in _LIKE else (args, kwargs)
+        return tagged(func(*plain(args), **plain(kwargs)), tag_of(given))
 
     def __getitem__(self, key: Any) -> Any:
         return tagged(super().__getitem__(plain(key)), self._tag)

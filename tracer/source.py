@@ -1,9 +1,9 @@
-"""What the user's source says about the expression that is running: which array it assigns an element of, which function
-it calls, and whether a plain number or array that enters the program was computed from one that had left it.
+"""What the user's source says about the expression that is running: which array it assigns an element of, which
+function it calls, and whether a plain number or array that enters the program was computed from one that had left it.
 
-Python hands out plain objects where a traced value is converted (`float(x)`, `out[i] = x`, a call into C): no tag survives
-that. The interrupted instruction of a frame knows its line and columns, and so the node of the syntax tree; from there
-the names in it are followed to their assignments.
+Python hands out plain objects where a traced value is converted (`float(x)`, `out[i] = x`, a call into C): no tag
+survives that. The interrupted instruction of a frame knows its line and columns, and so the node of the syntax tree; from
+there the names in it are followed to their assignments.
 """
 
 from __future__ import annotations

@@ -317,7 +317,7 @@ def _in_a_list(x, w):
     h = x @ w
     found = []
     for row in h:
-        found.append(float(row.sum()) * 2)
+        found.append(float(row.sum()) * 2)  # noqa: PERF401
     return x * sum(found)  # back
 
 
@@ -435,6 +435,7 @@ HEALTHY = {
     "an index": lambda x, w: x * [0.1234567, 0.7654321][int((x @ w).sum() > 0)],
     "a literal beside": lambda x, w: (s := float((x @ w).sum()), x * 0.1234567, s)[1],
     "an array beside": lambda x, w: (s := float((x @ w).sum()), x * TABLE, s)[1],
+    "of its shape": lambda x, w: x * np.full_like((x @ w).data, 0.1234567) + np.zeros_like((x @ w).data),
     "its size": lambda x, w: x / math.sqrt((x @ w).data.shape[0]),
     "overwritten": lambda x, w: _overwritten(x, w),
     "arguments beside": lambda x, w: _arguments_beside(x, w),
