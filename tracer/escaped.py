@@ -11,7 +11,6 @@ import numpy as np
 from .ledger import Tag
 from .structure import rebuild
 
-
 _LIKE = (np.zeros_like, np.ones_like, np.empty_like, np.full_like)  # of the first argument they take the shape alone
 
 

@@ -2,8 +2,8 @@
 function it calls, and whether a plain number or array that enters the program was computed from one that had left it.
 
 Python hands out plain objects where a traced value is converted (`float(x)`, `out[i] = x`, a call into C): no tag
-survives that. The interrupted instruction of a frame knows its line and columns, and so the node of the syntax tree; from
-there the names in it are followed to their assignments.
+survives that. The interrupted instruction of a frame knows its line and columns, and so the node of the syntax tree;
+from there the names in it are followed to their assignments.
 """
 
 from __future__ import annotations
@@ -242,12 +242,12 @@ def _carrying(expression: ast.AST) -> list[ast.AST]:
     if isinstance(expression, ast.Attribute):
         return [] if expression.attr in _ABOUT or _is_dotted(expression) else [expression.value]
     if isinstance(expression, ast.Call):
-        name = expression.func
-        if isinstance(name, ast.Name):
-            parts = [] if name.id in _ASKING else [*expression.args, *expression.keywords]
-        else:
-            parts = [name, *expression.args, *expression.keywords]
-        return [p.value if isinstance(p, ast.keyword) else p for p in parts]
+        name, args = expression.func, expression.args
+        if isinstance(name, ast.Name) and name.id in _ASKING:
+            return []
+        if ast.unparse(name).endswith("_like"):  # the shape of the first argument
+            args = args[1:]
+        return [*([] if isinstance(name, ast.Name) else [name]), *args, *(k.value for k in expression.keywords)]
     if isinstance(expression, (ast.ListComp, ast.SetComp, ast.GeneratorExp)):
         return [expression.elt, *(g.iter for g in expression.generators)]
     if isinstance(expression, (ast.Lambda, ast.Compare, ast.Constant, ast.Name)):
