@@ -35,8 +35,9 @@ def evidence_of(
     ]
     ledger = traced.ledger
     crossings = Crossings(
-        ledger.escapes, ledger.reentries, ledger.leaves, ledger.stores, ledger.writes, ledger.refusals, ledger.cuts
-    )
+        ledger.escapes, ledger.reentries, ledger.leaves, ledger.stores, ledger.writes, ledger.refusals, ledger.stale,
+        ledger.cuts,
+    )  # fmt: skip
     buffers = {path: np.asarray(b.array) for path, b in traced.buffers.items()}
     known = {id(p) for p in (*named.values(), *traced.captured.values())}
     groups = None if optimizer is None else [_group(optimizer, i, known) for i in range(len(optimizer.groups))]

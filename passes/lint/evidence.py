@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ...ir.crossings import Escape, Leaf, Reentry, Refusal, Store, Write
+from ...ir.crossings import Escape, Leaf, Leak, Reentry, Refusal, Stale, Store, Write
 from ...ir.graph import Graph, Operand, Value
 from ...ir.location import Location
 from .finding import Finding, Site
-from .flow import Flow
+from .flow import Cut, Flow
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Crossings:
     stores: Sequence[Store] = ()
     writes: Sequence[Write] = ()
     refusals: Sequence[Refusal] = ()
+    stale: Sequence[Stale] = ()
     cuts: Mapping[str, Location | None] = field(default_factory=dict)
 
 
@@ -87,6 +90,8 @@ class Retraces:
     perturbed  what differs when parameters are changed
     batch      where the program depends on its batch size
     modes      graphs by mode, "train" and "eval"
+    stale      constants of later traces that had left an earlier one: caches
+    leaks      values of an earlier trace that a later one used
     """
 
     again: Sequence[Change] | None = None
@@ -94,6 +99,8 @@ class Retraces:
     batch: Sequence[Pinned] = ()
     modes: Mapping[str, Graph] = field(default_factory=dict)
     refusals: Mapping[str, str] = field(default_factory=dict)
+    stale: Sequence[Stale] = ()
+    leaks: Sequence[Leak] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +168,7 @@ class Evidence:
     watched: Watched | None = None
     explained: Sequence[Finding] = ()
     flow: Flow = field(default=None, repr=False)  # type: ignore[assignment]  # who depends on whom, where gradient stops
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)  # what several rules compute from it
 
     def __post_init__(self) -> None:
         if self.flow is None:
@@ -176,6 +184,26 @@ class Evidence:
     @property
     def trainable(self) -> list[Param]:
         return [p for p in self.params if p.trainable]
+
+    def once(self, name: str, make: Callable[[Evidence], T]) -> T:
+        """`make(self)`, computed once for all rules."""
+        if name not in self.memo:
+            self.memo[name] = make(self)
+        return self.memo[name]
+
+    @property
+    def cuts(self) -> list[Cut]:
+        """The edges at which gradient of trainable parameters is lost, with these alone."""
+        return self.once("cuts", Evidence._cuts)
+
+    def _cuts(self) -> list[Cut]:
+        names = {p.path for p in self.trainable}
+
+        def kept(paths: Sequence[str]) -> tuple[str, ...]:
+            return tuple(p for p in paths if p in names)
+
+        found = [replace(c, killed=kept(c.killed), partial=kept(c.partial)) for c in self.flow.cuts()]
+        return [c for c in found if c.killed or c.partial]
 
     @cached_property
     def dead(self) -> list[Param]:
