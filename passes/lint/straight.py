@@ -1,5 +1,5 @@
-"""Straight-through estimators: sums whose value is one thing and whose gradient is another's. `x + stop_gradient(q - x)`
-has the value of q and the gradient of x."""
+"""Straight-through estimators: sums whose value is one thing and whose gradient is another's.
+`x + stop_gradient(q - x)` has the value of q and the gradient of x."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ...ir.graph import Node, Value
 from .evidence import Evidence
-from .flow import Cut
+from .flow import Cut, differentiable_operands
 from .linear import SUMS, sums_with, terms, whole_sum
 
 
@@ -78,8 +78,6 @@ def _of_sum(e: Evidence, total: Node) -> Iterator[StraightThrough]:
 
 def _gives_gradient(e: Evidence, start: Value, to: Value) -> bool:
     """Whether gradient that comes to `start` gets to `to`."""
-    from .flow import differentiable_operands
-
     seen, stack = {start}, [start]
     while stack:
         value = stack.pop()

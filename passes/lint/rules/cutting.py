@@ -109,17 +109,18 @@ def _is_discrete(cut: Cut) -> bool:
 
 
 _THRESHOLD = "gt.sigmoid(x - threshold), or x + gt.stop_gradient(step(x) - x) where the step is meant"
-_SMOOTH = dict.fromkeys(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"), _THRESHOLD)
-_SMOOTH["argmax"] = _SMOOTH["argmin"] = (
-    "gt.softmax(x, -1), or p + gt.stop_gradient(gt.one_hot(...) - p) with p = softmax"
-)
-_SMOOTH["cast"] = "keep it a float, or x + gt.stop_gradient(step(x) - x) where the step is meant"
+_CHOICE = "gt.softmax(x, -1), or p + gt.stop_gradient(onehot - p) with p = gt.softmax(x, -1)"
+_SMOOTH: dict[str, str] = {
+    **dict.fromkeys(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"), _THRESHOLD),
+    **dict.fromkeys(("argmax", "argmin"), _CHOICE),
+    "cast": "keep it a float, or x + gt.stop_gradient(step(x) - x) where the step is meant",
+}
 
 
 @rule("GT-B08", "error", "S", "a backward that leaves an argument out")
 def argument_without_gradient(e: Evidence) -> Iterator[Finding]:
-    """The derivative given to `gt.custom_vjp` or `gt.callback` is compared with finite differences when it is first used.
-    What it says None for has no gradient; parameters that have no other way to the loss cannot learn.
+    """The derivative given to `gt.custom_vjp` or `gt.callback` is compared with finite differences when it is first
+    used. What it says None for has no gradient; parameters that have no other way to the loss cannot learn.
 
     Broken:
         def backward(saved, g):

@@ -16,8 +16,8 @@ from ..rule import Rule, rule
 
 @rule("GT-A01", "error", "T", "an array that was rebuilt from raw data")
 def rewrapped(e: Evidence) -> Iterator[Finding]:
-    """`x.data`, `x.numpy()` and `np.asarray(x)` hand out plain numbers. What is made of them is a constant of the program:
-    no gradient goes through it, and the compiled program keeps the numbers of the first call.
+    """`x.data`, `x.numpy()` and `np.asarray(x)` hand out plain numbers. What is made of them is a constant of the
+    program: no gradient goes through it, and the compiled program keeps the numbers of the first call.
 
     Broken:
         h = gt.tensor(h.data.reshape(n, -1))
@@ -66,11 +66,8 @@ def scalar(e: Evidence) -> Iterator[Finding]:
     """
     for r in breaks(e, "GT-A03"):
         kinds = list(dict.fromkeys(_EXITS.get(x.kind, x.kind) for x in r.escapes))
-        how = (
-            f"{short(kinds)} turned a traced value into a number, which" if kinds else "a number that was computed here"
-        )
-        fix = _rewritten(r) or "keep it traced, as an array without axes"
-        yield _finding(scalar, r, f"{how} is a constant", fix)
+        fact = f"{short(kinds)} turned a traced value into a constant" if kinds else "this number is a constant"
+        yield _finding(scalar, r, fact, _rewritten(r) or "keep it traced, as an array without axes")
 
 
 _EXITS = {"float": "float()", "int": "int()", "item": ".item()", "index": "an index", "tolist": ".tolist()"}
@@ -79,8 +76,8 @@ _EXITS["format"] = "formatting"
 
 @rule("GT-A04", "error", "T", "a plain buffer that is filled element by element")
 def filled(e: Evidence) -> Iterator[Finding]:
-    """Assigning to an element of a NumPy array takes the number and leaves the rest. The array is a constant when it comes
-    back.
+    """Assigning to an element of a NumPy array takes the number and leaves the rest. The array is a constant when it
+    comes back.
 
     Broken:
         out = np.zeros((n, m))
@@ -91,21 +88,18 @@ def filled(e: Evidence) -> Iterator[Finding]:
         out = gt.stack([x[i] @ w for i in range(n)])  # or x @ w
     """
     for r in breaks(e, "GT-A04"):
-        here = [x for x in r.escapes if (x.file, x.line) == (r.site.file, r.site.line)]
-        name = here[0].detail.removesuffix("[...] = ") if here else "the buffer"
+        here = [x for x in e.crossings.escapes if (x.file, x.line) == (r.site.file, r.site.line)]
+        name = r.escapes[0].detail.removesuffix("[...] = ")
         times = "once" if len(here) == 1 else f"{len(here)} times"
-        fix = f"{name} = gt.stack([...]) of the parts, or one expression over whole arrays"
-        back = next((b for b in r.backs), None)
-        why = _why(r)
-        if back is not None and back.value is not None:
-            why = f"{name} is a plain NumPy array: what is written into it comes back as a constant"
-        yield _finding(filled, r, f"traced values were written into the plain array {name}, {times}", fix, why)
+        fact = f"traced values were written into the plain array {name}, {times}"
+        why = f"what is written into a NumPy array comes back as a constant{_partly(r)}"
+        yield _finding(filled, r, fact, f"{name} = gt.stack([...]) of the parts, or one expression for all", why)
 
 
 @rule("GT-A05", "error", "S", "a callback without a backward rule")
 def opaque(e: Evidence) -> Iterator[Finding]:
-    """`gt.callback` runs Python that nothing looks into: it has the derivative that it is given, or none. A result that is
-    only an index or a mask needs none.
+    """`gt.callback` runs Python that nothing looks into: it has the derivative that it is given, or none. A result that
+    is only an index or a mask needs none.
 
     Broken:
         y = gt.callback(scipy.special.j0, x)
@@ -148,8 +142,8 @@ def no_rule(e: Evidence) -> Iterator[Finding]:
 
 @rule("GT-A07", "error", "T", "a constant that says it requires a gradient")
 def false_leaf(e: Evidence) -> Iterator[Finding]:
-    """`requires_grad=True` on an array made of raw data looks like a repair, and satisfies whoever asks the flag. The array
-    is a constant all the same: its gradient belongs to nothing that is trained.
+    """`requires_grad=True` on an array made of raw data looks like a repair, and satisfies whoever asks the flag. The
+    array is a constant all the same: its gradient belongs to nothing that is trained.
 
     Broken:
         std = gt.tensor(np.sqrt(var.data + eps), requires_grad=True)
@@ -214,8 +208,8 @@ def loss_off_the_graph(e: Evidence) -> Iterator[Finding]:
 
 @rule("GT-A09", "error", "T", "a value that was kept from an earlier trace")
 def cached(e: Evidence) -> Iterator[Finding]:
-    """A cache (`lru_cache`, an attribute that is set once) gives the second trace what the first had computed: a value of
-    a program that has ended, or raw numbers that stay as they were at step 0.
+    """A cache (`lru_cache`, an attribute that is set once) gives the second trace what the first had computed: a value
+    of a program that has ended, or raw numbers that stay as they were at step 0.
 
     Broken:
         @lru_cache
@@ -259,8 +253,11 @@ def _finding(of: Rule, r: Return, fact: str, fix: str, why: str = "") -> Finding
 
 
 def _why(r: Return) -> str:
-    more = "; of others a part of the gradient is missing" if r.killed and r.partial else ""
-    return f"no gradient goes through a constant, and no other way leads to the loss{more}"
+    return f"no gradient goes through a constant, and no other way leads to the loss{_partly(r)}"
+
+
+def _partly(r: Return) -> str:
+    return f"; a part of the gradient of {len(r.partial)} others is missing" if r.killed and r.partial else ""
 
 
 def _rewritten(r: Return) -> str:

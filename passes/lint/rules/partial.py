@@ -17,8 +17,8 @@ WRONG = 1e-3  # relative error against finite differences from which on a gradie
 
 @rule("GT-B03", "warning", "T", "a part of the gradient is missing")
 def partial_cut(e: Evidence) -> Iterator[Finding]:
-    """One of several ways to the loss is cut by a constant made of raw data. Every gradient is there and none is zero, but
-    they point in another direction. Where the loss does not change with the constant (the maximum that softmax
+    """One of several ways to the loss is cut by a constant made of raw data. Every gradient is there and none is zero,
+    but they point in another direction. Where the loss does not change with the constant (the maximum that softmax
     subtracts), nothing is missing.
 
     Broken:
@@ -53,8 +53,8 @@ def _measured(e: Evidence, r: Return) -> float | None:
 
 @rule("GT-B04", "error", "T", "a dead branch beside a live one")
 def dead_branch(e: Evidence) -> Iterator[Finding]:
-    """The branch of a residual connection is added as a constant. What lies above gets its gradient through the skip and
-    looks healthy; the parameters of the branch itself get none.
+    """The branch of a residual connection is added as a constant. What lies above gets its gradient through the skip
+    and looks healthy; the parameters of the branch itself get none.
 
     Broken:
         x = x + gt.tensor(self.attn(x).data)
@@ -97,8 +97,8 @@ def blended(e: Evidence) -> Iterator[Finding]:
 
 @rule("GT-B06", "error", "S", "a straight-through estimator that does not do what it is for")
 def straight_through(e: Evidence) -> Iterator[Finding]:
-    """`x + stop_gradient(q - x)` has the value of q and the gradient of x. Then q itself gets no gradient: a codebook needs
-    a loss of its own. The other way round, nothing is quantised; and `x` minus this sum has no gradient at all.
+    """`x + stop_gradient(q - x)` has the value of q and the gradient of x. Then q itself gets no gradient: a codebook
+    needs a loss of its own. The other way round, nothing is quantised; and `x` minus this sum has no gradient at all.
 
     Broken:
         zq = x + gt.stop_gradient(q - x)
