@@ -20,7 +20,7 @@ from ..ir.op import OPS, Op
 from ..ir.types import TensorType, type_of
 from .apply import from_list
 from .escaped import EscapedArray, escaped, plain
-from .ledger import Leaf, Ledger, Reentry, Stale, Store, Tag, Write
+from .ledger import Leaf, Ledger, Reentry, Stale, Store, Tag, Write, place_of
 from .module import Buffer, Module, Parameter
 from .names import name_in, name_in_user_code
 from .source import called, written_buffer
@@ -90,25 +90,31 @@ class TraceBuilder(Builder):
         self.trace.ledger.refuse(str(error))
         return error
 
-    def flush(self) -> None:
-        """Constants that came back without being an operand of a node: `gt.tensor(...)`, or a result as it is."""
+    def flush(self, returned: bool = False) -> None:
+        """Constants that came back without being an operand of a node: `gt.tensor(...)`, or a result as it is, which
+        comes back where it left."""
         entering, self._entering = self._entering, []
-        self._reentered(entering, [], [])
+        self._reentered(entering, [], [], returned)
 
-    def _reentered(self, entering: list[tuple[Tag, str, Operand]], nodes: list[Node], operands: list[Operand]) -> None:
+    def _reentered(
+        self,
+        entering: list[tuple[Tag, str, Operand]],
+        nodes: list[Node],
+        operands: list[Operand],
+        returned: bool = False,
+    ) -> None:
         """Records constants that had left the program; `nodes` were recorded for `operands`, the last one with them."""
         ledger = self.trace.ledger
         for tag, how, operand in entering:
+            spot = place_of(tag.origins[-1]) if returned else place_of(self.trace.outer_location())
             if tag.ledger.ended:
                 old = tag.origins[0]
-                ledger.stale.append(
-                    Stale(operand=operand, left=old, parameters=tag.ledger.feeding(old.value), **ledger.spot())
-                )
+                ledger.stale.append(Stale(operand=operand, left=old, parameters=tag.ledger.feeding(old.value), **spot))
                 continue
             if isinstance(operand, Literal) and nodes:  # promotion may have made it a float
                 operand = nodes[-1].inputs[next(i for i, o in enumerate(operands) if o is operand)]
             user = next((n.output for n in nodes if operand in n.inputs), None)
-            ledger.reentries.append(Reentry(tag.origins, operand=operand, user=user, how=how, **ledger.spot()))
+            ledger.reentries.append(Reentry(tag.origins, operand=operand, user=user, how=how, **spot))
 
 
 class NoGradBlock:
@@ -168,6 +174,11 @@ class Trace:
         where = user_location()
         return None if where is None else replace(where, scope=self._scopes[-1] or where.scope)
 
+    def outer_location(self) -> Location | None:
+        """The same for the user's own code, where it is not a layer of this package that was traced by itself."""
+        where = user_location(("models/nn/",)) or user_location()
+        return None if where is None else replace(where, scope=self._scopes[-1] or where.scope)
+
     def _where(self) -> str:
         where = self.location()
         return f"{where.file}:{where.line}" if where else ""
@@ -211,8 +222,7 @@ class Trace:
             self.buffers[name] = stored
         if id(stored) in self.made:
             _, tag, how = self.made[id(stored)]
-            at = stored.created or Location("", 0)
-            place = {"file": at.file, "line": at.line, "scope": at.scope, "column": at.column}
+            place = place_of(stored.created)
             self.ledger.reentries.append(Reentry(tag.origins, operand=tensor._value, user=None, how=how, **place))
             self.ledger.leaves.append(Leaf(operand=tensor._value, requires_grad=role == "param", **place))
         return tensor

@@ -69,8 +69,7 @@ class Ledger:
 
     def spot(self) -> dict[str, Any]:
         """file, line, scope and column of the user's code that is running; an empty file where there is none."""
-        where = self.where() or Location("", 0)
-        return {"file": where.file, "line": where.line, "scope": where.scope, "column": where.column}
+        return place_of(self.where())
 
     def record(self, kind: str, value: Value, detail: str = "", result: Any = None) -> Escape:
         escape = Escape(kind, value=value, detail=detail, result=result, **self.spot())
@@ -111,9 +110,12 @@ class Ledger:
         numbers = telling_numbers(thing)[:MATCHED] if self._numbers else np.empty(0)
         hits = [(np.isin(numbers, known), t) for known, t in self._numbers] if numbers.size else []
         hits = [(h, t) for h, t in hits if h.any()]
-        tag = Tag.join(t for _, t in hits)
-        if tag is not None and 2 * np.logical_or.reduce([h for h, _ in hits]).sum() >= numbers.size:
-            return tag, "value"
+        tag, matched = Tag.join(t for _, t in hits), 0
+        if tag is not None:
+            matched = int(np.logical_or.reduce([h for h, _ in hits]).sum())
+        if tag is not None and 2 * matched >= numbers.size:
+            more = None if matched == numbers.size else self._from_source(thing, index)
+            return Tag.join([tag, *(() if more is None else (more[0],))]) or tag, "value"
         return self._from_source(thing, index) if self._left else None
 
     def _from_source(self, thing: Any, index: int) -> tuple[Tag, str] | None:
@@ -121,6 +123,12 @@ class Ledger:
         found = [self._left[file][place] for file, place in Origins(self._left).of(thing, index)]
         tag = Tag.join(t for tags in found for t in (tags if isinstance(thing, np.ndarray) else tags[-1:]))
         return None if tag is None else (tag, "source")
+
+
+def place_of(where: Location | Escape | None) -> dict[str, Any]:
+    """file, line, scope and column, as the records of crossings have them."""
+    where = where or Location("", 0)
+    return {"file": where.file, "line": where.line, "scope": where.scope, "column": where.column}
 
 
 def telling_numbers(thing: Any) -> np.ndarray:

@@ -41,14 +41,11 @@ def user_frames() -> Iterator[FrameType]:
 
 
 def sites() -> Iterator[Site]:
-    """The expressions that are running, the innermost first: each was called by the next. They end with a `forward`:
-    what modules return is traced."""
+    """The expressions that are running, the innermost first: each was called by the next."""
     for frame in user_frames():
         place = position(frame)
         if place is not None:
             yield frame.f_code.co_filename, place
-        if frame.f_code.co_name == "forward":
-            return
 
 
 def written_buffer() -> tuple[np.ndarray, str] | None:
@@ -240,7 +237,7 @@ def _carrying(expression: ast.AST) -> list[ast.AST]:
     if isinstance(expression, ast.Subscript):
         return [expression.value]
     if isinstance(expression, ast.Attribute):
-        return [] if expression.attr in _ABOUT or _is_dotted(expression) else [expression.value]
+        return [] if expression.attr in _ABOUT else [expression.value]
     if isinstance(expression, ast.Call):
         name, args = expression.func, expression.args
         if isinstance(name, ast.Name) and name.id in _ASKING:
@@ -297,7 +294,9 @@ def _assignments(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
     """(target, value) of whatever a node assigns."""
     if isinstance(node, ast.Assign):
         for target in node.targets:
-            yield from _pairs(target, node.value)
+            # `y, k = self.layer(x)`: whatever left the program inside of the call, k need not come from it
+            if not (isinstance(target, (ast.Tuple, ast.List)) and isinstance(node.value, ast.Call)):
+                yield from _pairs(target, node.value)
     elif isinstance(node, (ast.AugAssign, ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
         yield node.target, node.value
     elif isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):

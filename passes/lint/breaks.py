@@ -95,8 +95,9 @@ def is_a_branch(e: Evidence, r: Return) -> bool:
         above = {v for s in back.sources for v in e.flow.ancestors(s)}
         for node, other, _, _ in sums_with(e.flow, back.value) if back.value is not None else ():
             if node.output in e.flow.alive and isinstance(other, Value):
-                beside = [t.value for t in terms(e.flow, other) if not t.stopped]
-                if other in above or any(v in above for v in beside if isinstance(v, Value) and v in e.flow.alive):
+                beside = [other, *(t.value for t in terms(e.flow, other) if not t.stopped)]
+                computed = (v for v in beside if isinstance(v, Value) and v in e.flow.producer)
+                if any(v in above and v in e.flow.alive for v in computed):
                     return True
     return False
 

@@ -12,6 +12,7 @@ from .exact import is_exact
 from .finding import NOWHERE, Site
 
 CONVERTERS = ("numpy.asarray", "numpy.array", "numpy.ascontiguousarray", "numpy.asanyarray", "numpy.copy")
+AT_THE_EXIT = ("filled", "foreign")  # kinds whose cause is where the value left
 NUMBERS = ("float", "int", "item", "index", "tolist", "format")
 
 
@@ -21,6 +22,7 @@ class Back:
 
     kind: str
     site: Site
+    came_back: Site
     escapes: tuple[Escape, ...]
     constant: Operand
     user: Value | None
@@ -40,8 +42,8 @@ class Return:
 
     kind     leaf (said to require a gradient), filled (a buffer, element by element), foreign (a function of NumPy or
              another library), number, array
-    site     the line to blame: where it came back; of a filled buffer where it was filled
-    escape   where it left
+    site     the line to blame: where it came back; of a filled buffer where it was filled, of a function its call
+    escape   where it left, if that is another line; `came_back` where it came back, if that is
     killed   trainable parameters that have no other way to the loss; `partial`: those that have one
     inputs   those of the program's inputs that it was computed from
     discrete whether only whole numbers or booleans came back
@@ -51,6 +53,7 @@ class Return:
     kind: str
     site: Site
     escape: Site
+    came_back: Site
     backs: tuple[Back, ...]
     killed: tuple[str, ...]
     partial: tuple[str, ...]
@@ -97,11 +100,11 @@ def _recorded(e: Evidence) -> Iterator[Back]:
         ways: dict[tuple, list[Escape]] = {}
         for escape in r.origins:
             kind = "leaf" if r.operand in leaves else _kind(escape)
-            site = Site.of(escape if kind == "filled" else r)
+            site = Site.of(escape if kind in AT_THE_EXIT else r)
             ways.setdefault((kind, site), []).append(escape)
         for (kind, site), escapes in ways.items():
             sources = tuple(dict.fromkeys(o.value for o in escapes))
-            yield Back(kind, site, tuple(escapes), r.operand, r.user, sources, r.how)
+            yield Back(kind, site, Site.of(r), tuple(escapes), r.operand, r.user, sources, r.how)
 
 
 def _kind(escape: Escape) -> str:
@@ -118,9 +121,18 @@ def _found_by_retracing(e: Evidence) -> Iterator[Back]:
     known = {b.operand for b in e.crossings.reentries} | {b.user for b in e.crossings.reentries}
     for change in (e.retraces.perturbed or ()) if e.retraces else ():
         if change.parameters and change.value not in known:
-            number = e.flow.producer.get(change.value) is None or not _is_constant(e, change)
-            kind = "number" if number else "array"
-            yield Back(kind, Site.of(change.site), (), change.value, change.value, (), "trace", change.parameters)
+            kind, site = "array" if _is_constant(e, change) else "number", Site.of(change.site)
+            yield Back(
+                kind,
+                site,
+                site,
+                (),
+                change.value,
+                change.value,
+                (),
+                "trace",
+                change.parameters,
+            )
 
 
 def _is_constant(e: Evidence, change: Change) -> bool:
@@ -137,17 +149,17 @@ def _joined(e: Evidence, backs: Sequence[Back]) -> Return:
         lost.update(dict.fromkeys(back.parameters))
     for source in sources:
         lost.update(dict.fromkeys(e.flow.would_feed(source)))
-    names = [n for n in lost if n in trainable]
+    made_here = {leaf.operand.name for leaf in e.crossings.leaves if isinstance(leaf.operand, Value)}
+    names = [n for n in lost if n in trainable and n not in made_here]
     escapes = tuple(dict.fromkeys(x for b in backs for x in b.escapes))
     first = backs[0]
-    left = Site.of(escapes[0]) if escapes else NOWHERE
-    if first.kind == "filled":
-        left = NOWHERE
+    left = Site.of(escapes[0]) if escapes and first.kind not in AT_THE_EXIT else NOWHERE
     constants = [b.constant for b in backs]
     return Return(
         first.kind,
         first.site,
         left,
+        first.came_back if first.kind in AT_THE_EXIT else NOWHERE,
         tuple(backs),
         tuple(n for n in names if not e.flow.reaches(n)),
         tuple(n for n in names if e.flow.reaches(n)),

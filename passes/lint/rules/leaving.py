@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from ....ir.graph import Node, Value
 from ....ir.op import OPS
@@ -92,8 +93,8 @@ def filled(e: Evidence) -> Iterator[Finding]:
         name = r.escapes[0].detail.removesuffix("[...] = ")
         times = "once" if len(here) == 1 else f"{len(here)} times"
         fact = f"traced values were written into the plain array {name}, {times}"
-        why = f"what is written into a NumPy array comes back as a constant{_partly(r)}"
-        yield _finding(filled, r, fact, f"{name} = gt.stack([...]) of the parts, or one expression for all", why)
+        fix = f"{name} = gt.stack([...]) of the parts, or one expression for all"
+        yield _finding(filled, r, fact, fix, "what is written into a NumPy array is a number without history")
 
 
 @rule("GT-A05", "error", "S", "a callback without a backward rule")
@@ -194,7 +195,7 @@ def loss_off_the_graph(e: Evidence) -> Iterator[Finding]:
         )
     if made_of_raw or e.loss is None or not e.trainable or len(e.dead) < len(e.trainable):
         return
-    if isinstance(e.loss, Value) and (e.flow.parameters_of(e.loss) or e.is_explained(e.trainable[0].path)):
+    if isinstance(e.loss, Value) and e.flow.parameters_of(e.loss):
         return  # it depends on some, and another rule knows where their gradient ends
     made = e.flow.producer.get(e.loss) if isinstance(e.loss, Value) else None
     yield loss_off_the_graph.finding(
@@ -249,15 +250,16 @@ def _finding(of: Rule, r: Return, fact: str, fix: str, why: str = "") -> Finding
         fact = f"{fact}: it keeps the numbers of the first call"
         why = f"it was computed from {short(r.inputs)}, and is not computed again"
         severity = of.severity if r.sure else "warning"
-    return of.finding(r.site, fact, why or _why(r), fix, names, severity, r.escape)
+    why = why or _why(r)
+    if r.came_back.line not in (0, r.site.line):
+        why += f" (it came back at {Path(r.came_back.file).name}:{r.came_back.line})"
+    if r.killed and r.partial:
+        why += f"; a part of the gradient of {short(r.partial, 2)} is missing too"
+    return of.finding(r.site, fact, why, fix, names, severity, r.escape)
 
 
 def _why(r: Return) -> str:
-    return f"no gradient goes through a constant, and no other way leads to the loss{_partly(r)}"
-
-
-def _partly(r: Return) -> str:
-    return f"; a part of the gradient of {len(r.partial)} others is missing" if r.killed and r.partial else ""
+    return "no gradient goes through a constant, and no other way leads to the loss"
 
 
 def _rewritten(r: Return) -> str:

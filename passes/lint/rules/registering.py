@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ....ir.graph import Graph, Node
+from ....ir.graph import Graph, Node, Value
 from ..branches import branches, only_elsewhere
 from ..evidence import Evidence, Param
 from ..finding import Finding, Site
@@ -147,6 +147,8 @@ def outside_the_loss(e: Evidence) -> Iterator[Finding]:
     Right:
         return reconstruction + 0.1 * auxiliary
     """
+    if e.loss is not None and isinstance(e.loss, Value) and not e.flow.parameters_of(e.loss):
+        return  # not one parameter has a part in the loss: GT-A08
     for p in e.dead:
         value = e.flow.input(p.path)
         if value is None or not e.is_read(p.path) or e.flow.is_needed(p.path):
