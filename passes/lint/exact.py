@@ -45,24 +45,30 @@ class Unknown(Exception):
 Found = Union[Motion, None]
 
 
-def is_exact(flow: Flow, constant: Operand, user: Value | None) -> bool:
-    """Whether the roots are the same to first order for every value of `constant` (in the node that gives `user`, where
-    it is a literal)."""
-    return any(_invariant(flow, constant, user, kind) for kind in ("shift", "scale"))
+def is_exact(flow: Flow, constants: Sequence[tuple[Operand, Value | None]]) -> bool:
+    """Whether the roots are the same to first order for every value of the constants, which are one number or array.
+    Literals come with the result of the node that reads them; one may be the negative of another."""
+    return any(_invariant(flow, constants, kind) for kind in ("shift", "scale"))
 
 
-def _invariant(flow: Flow, constant: Operand, user: Value | None, kind: str) -> bool:
-    shape = constant.type.shape
-    start = Motion(kind, 1.0, tuple((i, i) for i, size in enumerate(shape) if size != 1))
-    found: dict[Value, Found] = {constant: start} if isinstance(constant, Value) else {}
+def _invariant(flow: Flow, constants: Sequence[tuple[Operand, Value | None]], kind: str) -> bool:
+    found: dict[Value, Found] = {c: _start(c, kind) for c, _ in constants if isinstance(c, Value)}
+    literals = {(user, id(c)): c for c, user in constants if isinstance(c, Literal)}
+    first = next(iter(literals.values()), None)
     unknown: set[Value] = set()
+
+    def change(node: Node, operand: Operand) -> Found:
+        if isinstance(operand, Value):
+            return found.get(operand)
+        literal = literals.get((node.output, id(operand)))
+        if literal is None or first is None:
+            return None
+        return Motion(kind, -1.0 if kind == "shift" and literal.value != first.value else 1.0)
+
     for node in flow.graph.nodes:
         if not flow.needed.intersection(node.outputs):
             continue
-        here = [
-            start if o is constant and user in node.outputs else found.get(o) if isinstance(o, Value) else None
-            for o in node.inputs
-        ]
+        here = [change(node, o) for o in node.inputs]
         lost = any(v in unknown for v in node.values())
         if not lost and all(c is None for c in here):
             continue
@@ -75,6 +81,10 @@ def _invariant(flow: Flow, constant: Operand, user: Value | None, kind: str) -> 
         except Unknown:
             unknown.update(node.outputs)
     return not any(root in unknown or found.get(root) is not None for root in flow.roots)
+
+
+def _start(constant: Value, kind: str) -> Motion:
+    return Motion(kind, 1.0, tuple((i, i) for i, size in enumerate(constant.type.shape) if size != 1))
 
 
 def _rule(node: Node, here: Sequence[Found]) -> Found:

@@ -79,9 +79,10 @@ def sums_with(flow: Flow, value: Value) -> Iterator[tuple[Node, Operand, float, 
 
 
 def _masked(flow: Flow, node: Node, value: Value) -> bool:
-    """A product with something that no parameter and no input has a part in: a dropout mask."""
+    """A product with something that no parameter and no input has a part in, or a choice by it beside 0: dropout."""
     others = [o for o in node.values() if o is not value]
-    if node.op != "mul" or len(others) != 1:
+    chosen = node.op == "where" and any(isinstance(o, Literal) and o.value == 0 for o in node.inputs)
+    if not (node.op == "mul" or chosen) or len(others) != 1:
         return False
     roles = (flow.graph.roles.get(v.name, "") for v in flow.ancestors(others[0]))
     return all(role in ("", "scalar") for role in roles)

@@ -84,7 +84,8 @@ def _returns(e: Evidence) -> list[Return]:
     for back in (*_recorded(e), *_found_by_retracing(e)):
         if _matters(e, back):
             lines.setdefault((back.site.file, back.site.line, back.kind), []).append(back)
-    found = [_joined(e, backs) for backs in lines.values()]
+    exact = _exact(e, [b for backs in lines.values() for b in backs])
+    found = [_joined(e, backs, all(exact[b] for b in backs)) for backs in lines.values()]
     return [r for r in found if r.killed or r.partial or r.inputs]
 
 
@@ -140,7 +141,17 @@ def _is_constant(e: Evidence, change: Change) -> bool:
     return node is not None and node.op == "constant"
 
 
-def _joined(e: Evidence, backs: Sequence[Back]) -> Return:
+def _exact(e: Evidence, backs: Sequence[Back]) -> dict[Back, bool]:
+    """Of each constant whether it is harmless. A number that is read at several places changes at all of them."""
+    alike: dict[tuple, list[Back]] = {}
+    for b in backs:
+        number = abs(b.constant.value) if isinstance(b.constant, Literal) else b.constant
+        alike.setdefault((b.sources, number), []).append(b)
+    known = {key: is_exact(e.flow, [(b.constant, b.user) for b in group]) for key, group in alike.items()}
+    return {b: known[key] for key, group in alike.items() for b in group}
+
+
+def _joined(e: Evidence, backs: Sequence[Back], exact: bool) -> Return:
     trainable = {p.path for p in e.trainable}
     lost: dict[str, None] = {}
     sources: dict[Value, None] = {}
@@ -165,7 +176,7 @@ def _joined(e: Evidence, backs: Sequence[Back]) -> Return:
         tuple(n for n in names if e.flow.reaches(n)),
         _inputs(e, list(sources)),
         not any(_is_float(c) for c in constants),
-        all(is_exact(e.flow, b.constant, b.user) for b in backs),
+        exact,
         escapes,
     )
 

@@ -64,12 +64,14 @@ def _of_sum(e: Evidence, total: Node) -> Iterator[StraightThrough]:
             side[t.value] = side.get(t.value, 0.0) + t.factor
             if t.by is not None:
                 stops[t.by] = None
+    net = {v: live.get(v, 0.0) + stopped.get(v, 0.0) for v in (*live, *stopped)}
+    alone = sum(f != 0.0 for f in net.values()) == 1 and sum(f != 0.0 for f in live.values()) == 1
     for learns, factor in live.items():
         if factor == 0.0 or stopped.get(learns) != -factor:
             continue
-        for shown in (v for v, f in stopped.items() if v is not learns and f):
+        for shown in (v for v, f in stopped.items() if v is not learns and f and net[v]):
             above = e.flow.ancestors(learns)
-            turned = shown in above and not _gives_gradient(e, learns, shown)
+            turned = alone and shown in above and not _gives_gradient(e, learns, shown)
             names = [p.path for p in e.dead if p.path in e.flow.parameters_of(shown)]
             derived = turned or learns in e.flow.ancestors(shown)
             if derived and (turned or names):
@@ -97,16 +99,15 @@ def explained_by_straight_through(e: Evidence, cut: Cut) -> set[str]:
     """The parameters that a cut kills within a straight-through, of which GT-B06 speaks."""
     found: set[str] = set()
     for s in straight_throughs(e):
-        inside = cut.by in s.stops or (isinstance(cut.by, Node) and s.reversed and _within(e, cut.by, s))
-        found.update(s.unreached if inside else ())
+        if isinstance(cut.by, Node) and (cut.by in s.stops or _within(e, cut.by, s)):
+            found.update(s.unreached)
     return found
 
 
 def _within(e: Evidence, node: Node, s: StraightThrough) -> bool:
-    """Whether a node lies between the shown value and what is computed from it."""
-    return any(v in e.flow.ancestors(s.learns) for v in node.outputs) and s.shown in {
-        a for v in node.outputs for a in e.flow.ancestors(v)
-    }
+    """Whether a node lies on the way from the value before the step to the one after it."""
+    before, after = (s.shown, s.learns) if s.reversed else (s.learns, s.shown)
+    return node.output in e.flow.ancestors(after) and before in e.flow.ancestors(node.output)
 
 
 def cancelled(e: Evidence) -> Iterator[Cancelled]:

@@ -25,7 +25,8 @@ says       a text that the finding's message or fix must hold
 setup      more lines of `__init__`                     |
 top        what stands above, in the snippet's file     |  one text for both programs, or a pair (broken, healthy);
 helper     the text of a module that it calls `helper`  |  marks may stand in any of them
-loss       the body of `loss(out, y)`; out, y: (B, 3)   |
+loss       the body of `loss(out, y)`; out, y: (B, 3);  |
+           empty: linted without a loss                 |
 optimizer  an expression over `model`                   |
 
 Cases without `broken` are traps: correct programs that look wrong.
@@ -47,6 +48,7 @@ from typing import Any
 import numpy as np
 
 import gradtape as gt
+from gradtape.ir.op import OPS
 from gradtape.passes.lint import LAYERS, RULES, Finding, Report
 
 Text = str | tuple[str, str]
@@ -341,7 +343,8 @@ class Program:
             imports += f"from {placed} import *\nimport {placed} as there\n"
             snippet, top = "h = there.placed(self, h)", ""
         text = HEAD + imports + "\n" + top + "\n" + self.host.text + TAIL
-        holes = {"setup": "\n".join([*drawn, part["setup"]]), "snippet": snippet, "loss": part["loss"]}
+        setup = "\n".join(line for line in (*drawn, part["setup"]) if line)
+        holes = {"setup": setup, "snippet": snippet, "loss": part["loss"] or "return None"}
         files[self.stem] = filled(text, holes).replace("<optimizer>", part["optimizer"])
         return files
 
@@ -349,6 +352,7 @@ class Program:
         """Writes the files, imports them, lints the model."""
         files = self.sources()
         modules: list[ModuleType] = []
+        known = set(OPS)
         try:
             for name, text in files.items():
                 modules.append(imported(folder / f"{name}.py", text))
@@ -359,8 +363,12 @@ class Program:
             x = rng.standard_normal(self.host.shape).astype("f4")
             y = rng.standard_normal((len(x), 3)).astype("f4")
             names = self.names(model, owner, x)
-            report = gt.lint(model, x, y, loss=modules[-1].loss, optimizer=optimizer, layers=tuple(self.case.layers))
+            example = (x, y) if self.case.loss else (x,)
+            loss = modules[-1].loss if self.case.loss else None
+            report = gt.lint(model, *example, loss=loss, optimizer=optimizer, layers=tuple(self.case.layers))
         finally:
+            for op in set(OPS) - known:  # that the program has registered
+                del OPS[op]
             for name in files:
                 sys.modules.pop(name, None)
         return Outcome(self, report, {str(folder / f"{n}.py"): text for n, text in files.items()}, names)
