@@ -271,7 +271,8 @@ def _broadcast_to(node: Node, changes: Sequence[Found]) -> Found:
 def _sliced(node: Node, changes: Sequence[Found]) -> Found:
     (change,) = changes
     assert change is not None
-    if any(node.inputs[0].type.shape[a] != node.output.type.shape[a] for a in change.axes):
+    sizes = (node.inputs[0].type.shape, node.output.type.shape)
+    if any(sizes[0][a] != sizes[1][a] or node.attrs["step"][a] != 1 for a in change.axes):
         raise Unknown
     return change
 
