@@ -218,8 +218,11 @@ def _given(node: ast.AST, frame: FrameType, thing: Any, index: int) -> list[ast.
         elif isinstance(part, ast.Starred):
             parts.append(part.value)
         elif _is_dotted(part):
-            if _look_up(part, frame) is thing:
+            found = _look_up(part, frame)
+            if found is thing:
                 return [part]
+            if isinstance(node, ast.Call) and isinstance(found, np.ndarray) and isinstance(thing, np.ndarray):
+                maybe.append(part)  # the function may have made another array of it
         elif not isinstance(part, ast.Constant):
             maybe.append(part)
     return maybe

@@ -81,7 +81,8 @@ def returns(e: Evidence) -> list[Return]:
 
 def _returns(e: Evidence) -> list[Return]:
     lines: dict[tuple, list[Back]] = {}
-    for back in (*_recorded(e), *_found_by_retracing(e)):
+    recorded = list(_recorded(e))
+    for back in (*recorded, *_found_by_retracing(e, recorded)):
         if _matters(e, back):
             lines.setdefault((back.site.file, back.site.line, back.kind), []).append(back)
     exact = _exact(e, [b for backs in lines.values() for b in backs])
@@ -117,11 +118,14 @@ def _kind(escape: Escape) -> str:
     return "foreign" if foreign else "array"
 
 
-def _found_by_retracing(e: Evidence) -> Iterator[Back]:
-    """Constants that change with parameters, of which the ledger knows nothing: all tags were lost."""
+def _found_by_retracing(e: Evidence, recorded: Sequence[Back]) -> Iterator[Back]:
+    """Constants that change with parameters, of which the ledger knows nothing: all tags were lost. Those whose
+    parameters are dead by what it does know are left alone: raw arrays go through many hands."""
     known = {b.operand for b in e.crossings.reentries} | {b.user for b in e.crossings.reentries}
+    left = {p for b in recorded for s in b.sources for p in e.flow.would_feed(s) if not e.flow.reaches(p)}
     for change in (e.retraces.perturbed or ()) if e.retraces else ():
-        if change.parameters and change.value not in known:
+        told = change.structure or left.issuperset(change.parameters)
+        if not told and change.value not in known:
             kind, site = "array" if _is_constant(e, change) else "number", Site.of(change.site)
             yield Back(
                 kind,

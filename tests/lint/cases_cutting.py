@@ -25,36 +25,36 @@ case(
 case(
     "GT-B01",
     name="B01-detach",
-    params={"w": (8, 8), "target": (8, 8)},
+    params={"w": (8, 8), "slow": (8, 8)},
     broken="""
     h = gt.tanh(h @ self.w)
-    h = h + 0.1 * gt.tanh(h @ self.target).detach()  #!
+    h = h + 0.1 * gt.tanh(h @ self.slow).detach()  #!
     """,
     healthy="""
     h = gt.tanh(h @ self.w)
-    h = h + 0.1 * gt.tanh(h @ self.target).detach()
+    h = h + 0.1 * gt.tanh(h @ self.slow).detach()
     """,
-    setup=("", "gt.freeze(self.target)"),
-    kills=("target",),
+    setup=("", "gt.freeze(self.slow)"),
+    kills=("slow",),
     layers=STATIC,
 )
 case(
     "GT-B01",
     name="B01-not-in-the-optimizer",
-    params={"w": (8, 8), "target": (8, 8)},
+    params={"w": (8, 8), "slow": (8, 8)},
     severity="info",
     hosts=("transformer", "cnn", "recurrent"),
     broken="""
     h = gt.tanh(h @ self.w)
-    h = h + gt.stop_gradient(h @ self.target)  #!
+    h = h + gt.stop_gradient(h @ self.slow)  #!
     """,
     healthy="""
     h = gt.tanh(h @ self.w)
-    h = h + gt.stop_gradient(h @ self.target)
+    h = h + gt.stop_gradient(h @ self.slow)
     """,
-    setup=("", "gt.freeze(self.target)"),
-    optimizer="gt.SGD(0.1, params=[p for n, p in model.named_parameters() if not n.endswith('target')])",
-    kills=("target",),
+    setup=("", "gt.freeze(self.slow)"),
+    optimizer="gt.SGD(0.1, params=[p for n, p in model.named_parameters() if not n.endswith('slow')])",
+    kills=("slow",),
     also=("GT-E02",),
     layers=STATIC,
 )

@@ -222,7 +222,10 @@ def cached(e: Evidence) -> Iterator[Finding]:
             return gt.cos(theta * np.arange(n))
     """
     later = e.retraces
+    stored = {(s.file, s.line) for s in e.crossings.stores}
     for leak in later.leaks if later else ():
+        if leak.used is not None and (leak.used.file, leak.used.line) in stored:
+            continue  # state that is updated: GT-F05
         yield cached.finding(
             Site.of(leak.used),
             "a traced value was kept, and is used in a later trace",

@@ -53,7 +53,7 @@ def constant_weight(e: Evidence) -> Iterator[Finding]:
         self.w = gt.Parameter(np.random.randn(8, 8) * 0.1)  # or gt.buffer(...), where it is not to learn
     """
     for p in e.params:
-        if p.in_trace:
+        if p.in_trace and e.flow.input(p.path) not in e.flow.returns:  # of raw data: GT-A07
             yield constant_weight.finding(
                 Site.of(p.created),
                 "a Parameter is made in forward, another one in every call",
