@@ -564,3 +564,20 @@ case(
     kills=("phase",),
     layers=STATIC,
 )
+
+# B09 an argument that carries no gradient -----------------------------------------------------------------------------
+case(
+    "GT-B09",
+    params=W,
+    broken="""
+    h = h @ self.w
+    h = np.copysign(gt.tensor(np.ones(8, "f4")), h)  #!
+    """,
+    healthy="""
+    h = h @ self.w
+    h = np.copysign(h, gt.tensor(np.ones(8, "f4")))
+    """,
+    kills=UPSTREAM,
+    says="argument 2",
+    layers=STATIC,
+)

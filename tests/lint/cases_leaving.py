@@ -581,3 +581,236 @@ case(
     kills=("all",),
     layers=STATIC,
 )
+
+# A06 an op without a derivative ---------------------------------------------------------------------------------------
+WITHOUT_RULE = """
+from gradtape.ir.op import gradient_not_written, op
+
+
+@op
+class cubed:
+    '''x**3, elementwise'''
+
+    def infer(x):
+        return x
+
+    def ref(x):
+        return x**3
+
+    vjp = gradient_not_written()
+
+
+@op
+class halved:
+    '''x / 2, elementwise'''
+
+    def infer(x):
+        return x
+
+    def ref(x):
+        return x / 2
+
+    vjp = gradient_not_written("nobody has needed it so far")
+"""
+case(
+    "GT-A06",
+    params=W,
+    top=WITHOUT_RULE,
+    broken="""
+    h = gt.tanh(h @ self.w)
+    h = cubed(h)  #!
+    """,
+    healthy="""
+    h = gt.tanh(h @ self.w)
+    h = h**3 + gt.stop_gradient(cubed(h))
+    """,
+    kills=UPSTREAM,
+    says="cubed has no derivative",
+    layers=STATIC,
+)
+case(
+    "GT-A06",
+    name="A06-all-at-once",
+    params={"w": (8, 8), "v": (8, 8)},
+    top=WITHOUT_RULE,
+    hosts=("transformer", "cnn", "function"),  # in a loop v is upstream too
+    broken="""
+    h = cubed(gt.tanh(h @ self.w))  #! w, upstream
+    h = h @ self.v
+    h = halved(h) + 1.0  #! w, v, upstream
+    """,
+    healthy="""
+    h = gt.tanh(h @ self.w) ** 3
+    h = h @ self.v
+    h = h / 2 + 1.0
+    """,
+    layers=STATIC,
+)
+
+# A09 kept from an earlier trace ---------------------------------------------------------------------------------------
+ROPE = {"w": (8, 8), "theta": (8,)}
+case(
+    "GT-A09",
+    params=ROPE,
+    top=(
+        """
+        import functools
+
+
+        @functools.lru_cache
+        def rope(theta, n):
+            return np.cos(theta * n)  #<
+        """,
+        """
+        import functools
+
+
+        @functools.lru_cache
+        def positions(n):
+            return np.cos(np.arange(8) * n).astype("f4")
+
+
+        def rope(theta, n):
+            return np.cos(theta * positions(n))
+        """,
+    ),
+    broken="""
+    h = gt.tanh(h @ self.w)
+    h = h * rope(self.theta, 8)  #!
+    """,
+    healthy="""
+    h = gt.tanh(h @ self.w)
+    h = h * rope(self.theta, 8)
+    """,
+    kills=("theta",),
+    layers="SKTD",
+)
+case(
+    "GT-A09",
+    name="A09-raw",
+    params=ROPE,
+    top="CACHE = {}",
+    broken="""
+    h = gt.tanh(h @ self.w)
+    if "cos" not in CACHE:
+        CACHE["cos"] = np.cos(self.theta.data * 8)  #<
+    h = h * CACHE["cos"]  #!
+    """,
+    healthy="""
+    h = gt.tanh(h @ self.w)
+    if "cos" not in CACHE:
+        CACHE["cos"] = np.cos(np.arange(8) / 8).astype("f4")
+    h = h * CACHE["cos"] * self.theta
+    """,
+    kills=("theta",),
+    hosts=("transformer", "cnn", "function"),  # in a loop the first trace reads it too
+    layers="SKTD",
+)
+case(
+    "GT-A09",
+    name="A09-attribute",
+    params={"g": (8,), "v": (8, 8)},
+    setup="self.effective = None",
+    broken="""
+    if self.effective is None:
+        self.effective = self.g * self.v  #<
+    h = gt.tanh(h @ self.effective)  #!
+    """,
+    healthy="""
+    effective = self.g * self.v
+    h = gt.tanh(h @ effective)
+    """,
+    kills=("g", "v"),
+    also=("GT-F05",),
+    layers="SKTD",
+)
+
+# what loses every tag: seen by tracing again with other parameters ----------------------------------------------------
+case(
+    "GT-A03",
+    name="A03-through-a-box",
+    params={"w": (8, 8), "scale": (8,)},
+    top="""
+    BOX = {}
+
+
+    def keep(value):
+        BOX["level"] = 3 * value + 1
+
+
+    def level():
+        return BOX["level"]
+    """,
+    broken="""
+    h = gt.tanh(h @ self.w)
+    keep(float(self.scale.mean()))
+    h = h * level()  #!
+    """,
+    healthy="""
+    h = gt.tanh(h @ self.w)
+    keep(float(self.scale.mean()))
+    h = h * (self.scale.mean() * 3 + 1)
+    """,
+    kills=("scale",),
+    layers="SKTD",
+)
+case(
+    "GT-A01",
+    name="A01-through-a-file",
+    params=W,
+    top="""
+    import io
+
+
+    def store(file, array):
+        np.save(file, 3 * np.array(array) + 1)
+
+
+    def load(file):
+        file.seek(0)
+        return np.load(file)
+    """,
+    broken="""
+    h = h @ self.w
+    file = io.BytesIO()
+    store(file, h.data)
+    h = gt.tensor(load(file))  #!
+    """,
+    healthy="""
+    h = h @ self.w
+    file = io.BytesIO()
+    store(file, h.data)
+    h = h * 3 + 1
+    """,
+    kills=UPSTREAM,
+    layers="SKTD",
+)
+case(
+    "GT-B03",
+    name="B03-through-a-box",
+    params=W,
+    severity="warning",
+    top="""
+    BOX = {}
+
+
+    def keep(value):
+        BOX["level"] = 3 * value + 1
+
+
+    def level():
+        return BOX["level"]
+    """,
+    broken="""
+    h = gt.tanh(h @ self.w)
+    keep(float((h * h).mean()))
+    h = h * level()  #!
+    """,
+    healthy="""
+    h = gt.tanh(h @ self.w)
+    keep(float((h * h).mean()))
+    h = h * ((h * h).mean() * 3 + 1)
+    """,
+    kills=UPSTREAM,
+    layers="SKTD",
+)

@@ -365,7 +365,6 @@ class Program:
             rng = np.random.default_rng(3)
             x = rng.standard_normal(self.host.shape).astype("f4")
             y = rng.standard_normal((len(x), 3)).astype("f4")
-            names = self.names(model, owner, x)
             example = (x, y) if self.case.loss else (x,)
             loss = modules[-1].loss if self.case.loss else None
             layers = LAYERS if self.every_layer else tuple(self.case.layers)
@@ -375,14 +374,7 @@ class Program:
                 del OPS[op]
             for name in files:
                 sys.modules.pop(name, None)
-        return Outcome(self, report, {str(folder / f"{n}.py"): text for n, text in files.items()}, names)
-
-    def names(self, model: Any, owner: gt.Module, x: np.ndarray) -> dict[str, str]:
-        """Parameters of a plain function by the names that the report has for them."""
-        if isinstance(model, gt.Module):
-            return {}
-        path = {id(p): n for n, p in gt.Module.named_parameters(owner)}
-        return {n: path.get(id(p), n) for n, p in gt.trace(model, x).captured.items()}
+        return Outcome(self, report, {str(folder / f"{n}.py"): text for n, text in files.items()})
 
     def expand(self, names: Sequence[str]) -> set[str]:
         """`kills` as the paths that a report lists."""
@@ -420,7 +412,6 @@ class Outcome:
     program: Program
     report: Report
     files: Mapping[str, str]  # text by path
-    names: Mapping[str, str]
 
     def marks(self, mark: str) -> dict[tuple[str, int], str]:
         """(file, line) of every line with this mark, with what stands behind it."""
@@ -447,9 +438,6 @@ class Outcome:
             return self.loud
         return [f for f in self.report.findings if f.code == case.code or (f in self.loud and f.code not in case.also)]
 
-    def parameters(self, f: Finding) -> set[str]:
-        return {self.names.get(p, p) for p in f.parameters}
-
     def complaints(self) -> Iterator[str]:
         """Everything that is not as the case has it; nothing where all is right."""
         if not self.program.broken:
@@ -466,8 +454,8 @@ class Outcome:
                 yield f"{where} is told {len(found)} times: {[f.message for f in found]}"
             wanted = self.program.expand(re.split(r",\s*", names) if names else case.kills)
             for f in found:
-                if self.parameters(f) != wanted:
-                    yield f"{where}: concerns {sorted(self.parameters(f))}, not {sorted(wanted)}"
+                if set(f.parameters) != wanted:
+                    yield f"{where}: concerns {sorted(f.parameters)}, not {sorted(wanted)}"
                 confirmed = self.program.every_layer and case.wanted == "warning" and f.severity == "error"
                 if f.severity != case.wanted and not confirmed:
                     yield f"{where}: {f.severity}, not {case.wanted}"

@@ -223,6 +223,7 @@ def cached(e: Evidence) -> Iterator[Finding]:
     """
     later = e.retraces
     stored = {(s.file, s.line) for s in e.crossings.stores}
+    frozen = {p.path for p in e.params if not p.trainable}
     for leak in later.leaks if later else ():
         if leak.used is not None and (leak.used.file, leak.used.line) in stored:
             continue  # state that is updated: GT-F05
@@ -240,7 +241,7 @@ def cached(e: Evidence) -> Iterator[Finding]:
             "an array that was computed in an earlier trace is used as a constant",
             "it stays as it was then, whatever becomes of what it was computed from",
             "compute it in every call, without .data; keep state in a gt.buffer",
-            [p for p in stale.parameters if any(t.path == p for t in e.trainable)],
+            [p for p in stale.parameters if p not in frozen],
             escape=Site.of(stale.left),
         )
 

@@ -77,7 +77,8 @@ def _weight_like(e: Evidence, node: Node) -> np.ndarray | None:
     """The constant factor of a product with activations that looks drawn at random: no value twice, spread around 0."""
     if node.op != "matmul":
         return None
-    returned = e.flow.returns
+    changed = {c.value for c in (e.retraces.perturbed or ())} if e.retraces else set()
+    returned = {*e.flow.returns, *changed}  # groups A and B speak of these
     for operand in node.values():
         source = e.flow.producer.get(operand)
         while source is not None and source.op in ("permute", "cast"):
