@@ -21,7 +21,8 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Param:
     """A parameter of the model. `group` is the optimizer's group that holds it (None: no group, or no optimizer);
-    `registered` says whether `parameters()` lists it, `in_trace` whether `forward` itself has made it."""
+    `registered` says whether `named_parameters()` lists it, `omitted` where a hand-written one, or `parameters()`, is
+    defined that leaves it out, `in_trace` whether `forward` itself has made it."""
 
     path: str
     array: np.ndarray
@@ -31,6 +32,7 @@ class Param:
     aliases: tuple[str, ...] = ()
     created: Location | None = None
     in_trace: bool = False
+    omitted: Location | None = None
 
 
 @dataclass(frozen=True)
@@ -124,13 +126,25 @@ class Gradient:
 
 
 @dataclass(frozen=True)
+class WrongRule:
+    """A derivative that disagrees with differences of its op's forward: of the node with this result, in operand
+    `operand` (from 1), by `error`."""
+
+    value: Value
+    operand: int
+    error: float
+
+
+@dataclass(frozen=True)
 class Probe:
     """A run with numbers in float64, at a small shape where the model allows one. `values` holds the arrays of the
-    program's values by name (those of the traced graph, which has the same names), `refusal` what stopped the probe."""
+    program's values by name (those of the traced graph, which has the same names), `refusal` what stopped the probe;
+    `wrong` are the derivatives that are to blame where a gradient disagrees with differences."""
 
     gradients: Mapping[str, Gradient] = field(default_factory=dict)
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
     refusal: str = ""
+    wrong: Sequence[WrongRule] = ()
 
 
 @dataclass(frozen=True)

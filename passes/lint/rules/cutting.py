@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ....ir.graph import Node
+from ....ir.graph import Node, Value
 from ....ir.op import OPS
 from ..evidence import Evidence
 from ..finding import Finding, Site
@@ -117,10 +117,11 @@ _SMOOTH: dict[str, str] = {
 }
 
 
-@rule("GT-B08", "error", "S", "a backward that leaves an argument out")
-def argument_without_gradient(e: Evidence) -> Iterator[Finding]:
+@rule("GT-B08", "error", "S", "a derivative that is not that of its function")
+def wrong_backward(e: Evidence) -> Iterator[Finding]:
     """The derivative given to `gt.custom_vjp` or `gt.callback` is compared with finite differences when it is first
-    used. What it says None for has no gradient; parameters that have no other way to the loss cannot learn.
+    used; the lint compares those of all ops, where a gradient of the program disagrees with differences. What a
+    backward says None for has no gradient at all.
 
     Broken:
         def backward(saved, g):
@@ -130,10 +131,25 @@ def argument_without_gradient(e: Evidence) -> Iterator[Finding]:
         def backward(saved, g):
             return g * saved, gt.sum(g, 0)
     """
+    for w in e.probe.wrong if e.probe else ():
+        value = next((v for n in e.graph.nodes for v in n.outputs if v.name == w.value.name), None)
+        node = e.flow.producer.get(value) if value is not None else None
+        if node is None or value is None:
+            continue
+        source = node.inputs[w.operand - 1]
+        fed = e.flow.would_feed(source) if isinstance(source, Value) else []
+        trainable = {p.path for p in e.trainable}
+        yield wrong_backward.finding(
+            Site.of(node.location),
+            f"the derivative of {node.op} is not that of its forward",
+            f"argument {w.operand} is off by {100 * w.error:.2g} % of finite differences",
+            f"the derivative of this very formula: {OPS[node.op].formula}",
+            [p for p in fed if p in trainable],
+        )
     for cut in e.cuts:
         if cut.killed and isinstance(cut.by, Node) and cut.by.op == "custom_vjp" and cut.source.type.is_float:
             name = cut.by.attrs.get("name", "the function")
-            yield argument_without_gradient.finding(
+            yield wrong_backward.finding(
                 Site.of(cut.by.location),
                 f"the backward of {name} gives no gradient for argument {_slot(cut)}",
                 "None says that the result does not depend on it, and no other way leads to the loss",

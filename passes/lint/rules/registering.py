@@ -30,13 +30,38 @@ def not_registered(e: Evidence) -> Iterator[Finding]:
         self.heads = [gt.nn.Linear(8, 8) for _ in range(4)]  # or a list, tuple or dict of modules
     """
     for p in e.trainable:
-        if not p.registered and not p.in_trace and e.is_read(p.path):
+        if not p.registered and p.omitted is None and not p.in_trace and e.is_read(p.path):
             yield not_registered.finding(
                 Site.of(p.created),
                 "used in forward, but in no parameter list of the model",
                 "it lies in something that parameters() does not walk",
                 "keep it in a gt.Module, or in a list, tuple or dict of one; gt.freeze it if that is meant",
                 [p.path],
+            )
+
+
+@rule("GT-D02", "error", "S", "a parameter that parameters() leaves out")
+def left_out_by_hand(e: Evidence) -> Iterator[Finding]:
+    """A `parameters()` or `named_parameters()` that is written by hand forgets what was added later. Modules find their
+    parameters themselves.
+
+    Broken:
+        def parameters(self):
+            return [*self.tok.parameters(), *self.blocks.parameters()]  # and self.pos?
+
+    Right:
+        # no parameters() at all: gt.Module walks attributes, lists, tuples and dicts
+    """
+    for p in e.trainable:
+        held = p.registered and (e.groups is None or p.group is not None)
+        if p.omitted is not None and not held and e.is_read(p.path):
+            yield left_out_by_hand.finding(
+                Site.of(p.omitted),
+                "used in forward, but not returned here: no optimizer sees it",
+                "the list is written by hand, and lacks it",
+                "leave the method out: gt.Module finds its parameters itself; or gt.freeze what is not to learn",
+                [p.path],
+                escape=Site.of(p.created),
             )
 
 
