@@ -4,6 +4,7 @@ subject.py   what is examined, and how it is left untouched
 program.py   one trace: graph, parameters, optimizer, crossings (layers S, K, T)
 retrace.py   traces compared with each other (layer D)
 probe.py     gradients as numbers, held against finite differences (layer G)
+suspects.py  whose derivative is wrong, where a gradient is
 """
 
 from .probe import probe

@@ -24,6 +24,7 @@ from ..tracer.state import running
 from ..tracer.structure import flatten
 from ..tracer.trace import Traced, is_array
 from .subject import Subject
+from .suspects import wrong_rules
 
 BATCH, LENGTH = 2, 8  # the small shape: sizes of the first axis, and of a second one that several inputs share
 STEP = 1e-5  # of the finite difference, relative to the size of a parameter; the error is of order STEP**2 = 1e-10
@@ -79,6 +80,8 @@ class _Measured:
     loss: float
     gradients: Arrays
     values: Arrays
+    traced: Graph
+    inputs: Arrays
 
 
 class _Run:
@@ -87,6 +90,7 @@ class _Run:
         self.trainable = trainable
         self.weights: list[np.ndarray] = []  # of the outputs, where there is no loss
         self.parameters: Mapping[str, Parameter] = {}
+        self.retraced = False  # whether differences are taken of traced programs
 
     def probe(self) -> Probe:
         single = self.measured("f32")
@@ -101,7 +105,8 @@ class _Run:
             g32 = np.zeros_like(g64) if g32 is None else g32.astype(np.float64)
             measured = (errors.get(path, 0.0), later.get(path, 0.0), moved.get(path, 0.0))
             found[path] = Gradient(_norm(g64), _norm(g32), _norm(g64 - g32), *measured)
-        return Probe(found, exact.values)
+        wrong = wrong_rules(exact.traced, {**exact.inputs, **exact.values}) if any(errors.values()) else []
+        return Probe(found, exact.values, wrong=wrong)
 
     def measured(self, kind: str) -> _Measured:
         """Loss, gradients and all values of the program as it is now, by the interpreter."""
@@ -116,13 +121,19 @@ class _Run:
             if node in own:  # names inside of a region are its own
                 values.update((v.name, r) for v, r in zip(node.outputs, results, strict=True))
 
-        bound = traced.bind(*self.example(kind), seed=rng.initial_seed(), step=rng._eager.step)
-        for i, w in enumerate(self.weights):
-            bound[f"weight.{i}"] = w.astype(DTYPES["f64" if kind == "f64" else "f32"])
+        bound = self.bound(traced, kind)
         outputs, _ = Interpreter(full, bound, watch).run()
         grads = {k.removeprefix("grad:"): v for k, v in outputs.items() if k.startswith("grad:")}
         known = {v.name for n in traced.graph.nodes for v in n.outputs}
-        return _Measured(full, float(outputs[root]), grads, {k: v for k, v in values.items() if k in known})
+        kept = {k: v for k, v in values.items() if k in known}
+        return _Measured(full, float(outputs[root]), grads, kept, traced.graph, bound)
+
+    def bound(self, traced: Traced, kind: str) -> Arrays:
+        """The inputs of the scalar program."""
+        bound = traced.bind(*self.example(kind), seed=rng.initial_seed(), step=rng._eager.step)
+        for i, w in enumerate(self.weights):
+            bound[f"weight.{i}"] = w.astype(DTYPES["f64" if kind == "f64" else "f32"])
+        return bound
 
     def scalar_program(self, traced: Traced) -> tuple[Graph, str]:
         """The graph with one scalar to differentiate: the loss, or the weighted sum of all float outputs."""
@@ -158,6 +169,19 @@ class _Run:
         )  # fmt: skip
 
     # finite differences -----------------------------------------------------------------------------------------------
+    def scalar(self) -> float:
+        """The scalar, by the user's Python: on arrays, or where it needs what arrays do not have (`x.numpy()`), traced
+        once more, so that what leaves the program is computed anew."""
+        if not self.retraced:
+            try:
+                return self.eager()
+            except Exception:  # the user's Python may end in any way
+                self.retraced = True
+        traced = self.subject.trace()
+        graph, root = self.scalar_program(traced)
+        outputs, _ = Interpreter(graph, self.bound(traced, "f64")).run()
+        return float(outputs[root])
+
     def eager(self) -> float:
         """The scalar, by the user's Python on arrays; random numbers are those of the traced program."""
         state, numpy_state = (rng._eager.step, rng._eager.site), np.random.get_state()
@@ -215,7 +239,7 @@ class _Run:
         def at(scale: float) -> float:
             for p, a in arrays.items():
                 a[...] = before[p] + scale * directions[p]
-            return self.eager()
+            return self.scalar()
 
         try:
             wide = (at(step) - at(-step)) / (2 * step)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from ..ir.graph import Graph, Operand
+from ..ir.location import Location
 from ..models.optim import Optimizer
 from ..passes.lint.evidence import Crossings, Evidence, Group, Param
 from ..tracer.module import Module, Parameter
@@ -27,16 +29,18 @@ def evidence_of(
     its outputs as the program has them, `loss` its scalar, None where it has none."""
     named = dict(model.named_parameters()) if model is not None else {}
     aliases = model.aliases() if model is not None else {}
-    params = [_param(path, p, True, aliases.get(path, []), optimizer) for path, p in named.items()]
+    omitted = _omitted(model) if model is not None else {}
+    params = [_param(path, p, True, aliases.get(path, []), optimizer, omitted) for path, p in named.items()]
     params += [
-        _param(path, p, model is None, [], optimizer)
+        _param(path, p, model is None, [], optimizer, omitted)
         for path, p in traced.captured.items()
         if not _is_of_another_model(p, traced, model)
     ]
     ledger = traced.ledger
     crossings = Crossings(
-        ledger.escapes, ledger.reentries, ledger.leaves, ledger.stores, ledger.writes, ledger.refusals, ledger.cuts
-    )
+        ledger.escapes, ledger.reentries, ledger.leaves, ledger.stores, ledger.writes, ledger.refusals, ledger.stale,
+        ledger.cuts,
+    )  # fmt: skip
     buffers = {path: np.asarray(b.array) for path, b in traced.buffers.items()}
     known = {id(p) for p in (*named.values(), *traced.captured.values())}
     groups = None if optimizer is None else [_group(optimizer, i, known) for i in range(len(optimizer.groups))]
@@ -51,10 +55,34 @@ def _is_of_another_model(p: Parameter, traced: Traced, model: Module | None) -> 
     return model is not None and owned and not name_in(model, p)
 
 
-def _param(path: str, p: Parameter, registered: bool, aliases: list[str], optimizer: Optimizer | None) -> Param:
+def _omitted(model: Module) -> dict[int, Location]:
+    """The parameters (by id) that the walk over the model finds, and a `parameters` or `named_parameters` of the user's
+    own leaves out; with the line where that is defined."""
+    found: dict[int, Location] = {}
+    for module in model.modules():
+        for name in ("named_parameters", "parameters"):
+            code = getattr(getattr(type(module), name), "__code__", None)
+            if code is None or getattr(type(module), name) is getattr(Module, name):
+                continue
+            listed = getattr(module, name)()
+            kept = {id(item[1] if isinstance(item, tuple) else item) for item in listed}
+            where = Location(code.co_filename, code.co_firstlineno)
+            walked = (p for _, p in Module.named_parameters(module))
+            found.update((id(p), where) for p in walked if id(p) not in kept)
+    return found
+
+
+def _param(
+    path: str,
+    p: Parameter,
+    registered: bool,
+    aliases: list[str],
+    optimizer: Optimizer | None,
+    omitted: Mapping[int, Location],
+) -> Param:
     others = tuple(a for a in aliases if a != path)
-    group = _group_of(p, optimizer)
-    return Param(path, p.array, p.requires_grad, registered, group, others, p.created, p.in_trace)
+    group, left_out = _group_of(p, optimizer), omitted.get(id(p))
+    return Param(path, p.array, p.requires_grad, registered, group, others, p.created, p.in_trace, left_out)
 
 
 def _group_of(p: Parameter, optimizer: Optimizer | None) -> int | None:

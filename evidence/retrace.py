@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..ir.crossings import Leak, Stale
 from ..ir.graph import Graph, Literal, Node
 from ..passes.lint.evidence import Change, Pinned, Retraces
 from ..passes.lint.finding import Site
+from ..tracer.context import LeakedTensor
 from ..tracer.trace import Traced
 from .subject import Subject
 
@@ -21,23 +23,32 @@ NUDGE = 0.37  # by how much of its own size a parameter is changed: far more tha
 def retraces(subject: Subject, traced: Traced) -> Retraces:
     """All re-traces of `subject`, whose first trace is `traced`. What refuses is noted, and the rest goes on."""
     refusals: dict[str, str] = {}
+    leaks: dict[Leak, None] = {}
+    stale: dict[Stale, None] = {}
 
     def attempt(name: str, run: Callable[[], Any]) -> Any:
         with subject.untouched(traced):
             try:
                 return run()
             except Exception as error:  # the user's Python may end in any way
+                if isinstance(error, LeakedTensor):
+                    leaks[error.leak] = None
                 refusals[name] = f"{type(error).__name__}: {error}"
                 return None
 
-    again = attempt("again", lambda: changes(traced, subject.trace()))
+    def once_more() -> list[Change]:
+        second = subject.trace()
+        stale.update(dict.fromkeys(second.ledger.stale))
+        return changes(traced, second)
+
+    again = attempt("again", once_more)
     perturbed = attempt("perturbed", lambda: _perturbed(subject, traced, {c.site for c in again or ()}))
     pinned = attempt("batch", lambda: _pinned(subject))
     modes = {"train": traced.graph}
     other = attempt("eval", lambda: subject.trace(train=False))
     if other is not None:
         modes["eval"] = other.graph
-    return Retraces(again, perturbed, pinned or (), modes, refusals)
+    return Retraces(again, perturbed, pinned or (), modes, refusals, tuple(stale), tuple(leaks))
 
 
 def _perturbed(subject: Subject, traced: Traced, random: set[Site]) -> list[Change]:

@@ -242,15 +242,15 @@ class Builder:
         """What a node of `op` reads for all its arguments; raises TypeRuleViolation for what is no operand. A Dim takes
         the dtype of what it meets, as a Python integer does."""
         try:
-            known = [None if isinstance(a, Dim) else self.operand(a) for a in args]
+            known = [None if isinstance(a, Dim) else self.operand(a, i) for i, a in enumerate(args)]
         except TypeRuleError as fact:
             raise self.violation(op, [a._value for a in args if isinstance(a, Ref)], fact) from None
         types = [o.type for o in known if o is not None]
         dtype = promote([*types, TensorType("i64", weak=True)]) if types else "f32"
         return [self.dim_scalar(a, dtype) if o is None else o for a, o in zip(args, known, strict=True)]
 
-    def operand(self, arg: Any) -> Operand:
-        """What a node reads for `arg`: the value of a Ref, a literal for a Python number, a constant for an array."""
+    def operand(self, arg: Any, index: int = 0) -> Operand:
+        """What a node reads for `arg`, its operand of that index: the value of a Ref, a literal for a Python number, a constant for an array."""
         if isinstance(arg, Ref):
             if arg._builder is not self:
                 raise self.foreign(arg)

@@ -7,15 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .graph import Operand, Value
+from .location import Location
 
 
 @dataclass(frozen=True)
 class Escape:
     """A value that left the traced program.
 
-    kind: bool float int index item data numpy asarray tolist format setitem out; `detail` names the NumPy
-    function or the buffer that was written; `result` is the Python number that came out, where it is one (for
-    `bool`: the branch that was taken).
+    kind: bool float int index item data numpy asarray tolist format setitem out; `detail` names the function that
+    asked for it, or the buffer that was written (`out[...] = `); `result` is the Python number that came out,
+    where it is one (for `bool`: the branch that was taken).
     """
 
     kind: str
@@ -33,7 +34,8 @@ class Reentry:
     """A constant of the program that comes from values that had left it: the graph break is at this line.
 
     `operand` is the constant (a Value) or Literal; `user` the first node result computed from it, None where
-    it is returned as it is. how: `tag` (carried along), `memory` (shares memory), `value` (equal numbers).
+    it is returned as it is. how: `tag` (carried along), `memory` (shares memory), `value` (equal numbers),
+    `source` (the code says so).
     """
 
     origins: tuple[Escape, ...]
@@ -57,6 +59,30 @@ class Leaf:
     operand: Operand
     requires_grad: bool
     column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Stale:
+    """A constant of the program that had left an *earlier* trace, at `left`, and was kept: a cache. `parameters`, by
+    their names then, are those that it was computed from."""
+
+    file: str
+    line: int
+    scope: str
+    operand: Operand
+    left: Escape
+    parameters: tuple[str, ...]
+    column: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Leak:
+    """A traced value of an earlier trace that is used in a later one: `made` and `used` are its lines, `parameters`
+    those that it was computed from."""
+
+    made: Location | None
+    used: Location | None
+    parameters: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,22 @@ prints none.
 from __future__ import annotations
 
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
+from typing import Any
 
 _PACKAGE = str(Path(__file__).parent.parent)  # not resolved: frames name files as they were imported
 _FOLDERS = "ir/ tracer/ passes/ runtime/ evidence/ cli/".split()
 _FILES = "compiler.py derivatives.py entries.py linting.py store.py watching.py".split()
 _INTERNAL = tuple(f"{_PACKAGE}/{name}" for name in (*_FOLDERS, *_FILES))
+
+Position = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -46,30 +51,72 @@ def is_user_file(filename: str) -> bool:
     """Model code counts as the user's, also the models and layers that ship with the package."""
     if filename.startswith("<"):
         return filename.startswith(("<stdin", "<ipython", "<string"))
-    return not filename.replace("\\", "/").startswith(_INTERNAL) and "/contextlib.py" not in filename
+    return not filename.replace("\\", "/").startswith(_INTERNAL)
 
 
 def user_location(outside: tuple[str, ...] = ()) -> Location | None:
     """The innermost frame of the user's code, with the current module scope; None where there is no such frame.
     `outside` names files and folders of the package that do not count as the user's here."""
-    frame = sys._getframe(1)
     skipped = tuple(f"{_PACKAGE}/{name}" for name in outside)
-    while frame is not None:
-        file = frame.f_code.co_filename.replace("\\", "/")
-        if is_user_file(frame.f_code.co_filename) and not _numpy_frame(file) and not file.startswith(skipped):
-            return Location(frame.f_code.co_filename, frame.f_lineno, current_scope(), column=_column(frame))
-        frame = frame.f_back  # type: ignore[assignment]
-    return None
+    frame = user_frame()
+    while frame is not None and not (is_user_frame(frame) and not frame.f_code.co_filename.startswith(skipped)):
+        frame = frame.f_back
+    if frame is None:
+        return None
+    return Location(frame.f_code.co_filename, frame.f_lineno, current_scope(), column=_column(frame))
+
+
+def user_frame() -> FrameType | None:
+    """The innermost frame of the user's code that is running."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and not is_user_frame(frame):
+        frame = frame.f_back
+    return frame
+
+
+def is_user_frame(frame: FrameType) -> bool:
+    """Whether a frame runs the user's code: no file of the package's inside, and none of a library that knows nothing
+    of it (SciPy, `statistics`): what such a one does is done by the line that calls it."""
+    return is_user_code(frame.f_code.co_filename, frame.f_globals)
+
+
+def is_user_code(filename: str, names: dict[str, Any]) -> bool:
+    """The same for code of a file, whose module holds `names`."""
+    if filename not in _is_user:
+        path = filename.replace("\\", "/")
+        library = path.startswith(_STANDARD) or "/site-packages/" in path or "/dist-packages/" in path
+        stranger = library and not filename.startswith(_PACKAGE) and not _knows_the_package(names)
+        _is_user[filename] = is_user_file(filename) and not stranger
+    return _is_user[filename]
+
+
+_STANDARD = sysconfig.get_path("stdlib").replace("\\", "/") + "/"
+_is_user: dict[str, bool] = {}
+
+
+def _knows_the_package(names: dict[str, Any]) -> bool:
+    """Whether a module holds anything of this package: a library of models, say."""
+    own = __name__.partition(".")[0]
+    found = (getattr(thing, "__module__", None) or getattr(thing, "__name__", None) for thing in names.values())
+    return any(isinstance(name, str) and (name == own or name.startswith(f"{own}.")) for name in found)
 
 
 def _column(frame: FrameType) -> int:
     """Where the expression that `frame` is at begins, from 1; 0 where the code does not say."""
-    place = next(islice(frame.f_code.co_positions(), frame.f_lasti // 2, None), None)
-    return 0 if place is None or place[2] is None or place[0] != frame.f_lineno else place[2] + 1
+    place = position(frame)
+    return 0 if place is None or place[0] != frame.f_lineno else place[2] + 1
 
 
-def _numpy_frame(filename: str) -> bool:
-    return "/numpy/" in filename.replace("\\", "/")
+def position(frame: FrameType) -> Position | None:
+    """Where the expression that `frame` is at stands: line, last line, column and end column (in bytes, from 0); None
+    where the code does not say."""
+    return _position(frame.f_code, frame.f_code.co_filename, frame.f_lasti)
+
+
+@lru_cache(maxsize=8192)
+def _position(code: CodeType, _file: str, instruction: int) -> Position | None:  # code alone is equal across files
+    place = next(islice(code.co_positions(), instruction // 2, None), None)
+    return None if place is None or None in place else place  # type: ignore[return-value]
 
 
 _scopes: list[str] = []

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..ir.build import Builder, Ref, TypeRuleViolation, at_line, source_line
+from ..ir.crossings import Leak
 from ..ir.dims import Dim, DimScope, Shape, dim_scope
 from ..ir.graph import Attrs, Graph, Literal, Node, Operand, Value
 from ..ir.interp import Interpreter
@@ -19,15 +20,20 @@ from ..ir.op import OPS, Op
 from ..ir.types import TensorType, type_of
 from .apply import from_list
 from .escaped import EscapedArray, escaped, plain
-from .ledger import Leaf, Ledger, Reentry, Store, Tag, Write, written_buffer
+from .ledger import Leaf, Ledger, Reentry, Stale, Store, Tag, Write, place_of
 from .module import Buffer, Module, Parameter
 from .names import name_in, name_in_user_code
+from .source import called, written_buffer
 from .state import TraceError, current_trace, running
 from .tensors import Tensor
 
 
 class LeakedTensor(TraceError):
-    """A traced value is used after its trace has ended."""
+    """A traced value is used after its trace has ended; `leak` says where."""
+
+    def __init__(self, message: str, leak: Leak) -> None:
+        super().__init__(message)
+        self.leak = leak
 
 
 class NeedsValue(TraceError):
@@ -74,14 +80,14 @@ class TraceBuilder(Builder):
             self._reentered(entering, self.nodes[first:], operands)
         return result
 
-    def operand(self, arg: Any) -> Operand:
+    def operand(self, arg: Any, index: int = 0) -> Operand:
         if isinstance(arg, (list, tuple)):
             arg = from_list(arg)
         if isinstance(arg, Ref):
             if arg._builder is self:
                 return arg._value
             return self.trace.enclosed(arg)._value
-        found = None if isinstance(arg, (bool, Dim)) else self.trace.ledger.origin(arg)
+        found = None if isinstance(arg, (bool, Dim)) else self.trace.ledger.origin(arg, index)
         result = super().operand(plain(arg))
         if found is not None:
             self._entering.append((*found, result))
@@ -96,19 +102,31 @@ class TraceBuilder(Builder):
         super().replace(old, new)
         self.trace._indexed = 0  # who made what is looked up anew
 
-    def flush(self) -> None:
-        """Constants that came back without being an operand of a node: `gt.tensor(...)`, or a result as it is."""
+    def flush(self, returned: bool = False) -> None:
+        """Constants that came back without being an operand of a node: `gt.tensor(...)`, or a result as it is, which
+        comes back where it left."""
         entering, self._entering = self._entering, []
-        self._reentered(entering, [], [])
+        self._reentered(entering, [], [], returned)
 
-    def _reentered(self, entering: list[tuple[Tag, str, Operand]], nodes: list[Node], operands: list[Operand]) -> None:
+    def _reentered(
+        self,
+        entering: list[tuple[Tag, str, Operand]],
+        nodes: list[Node],
+        operands: list[Operand],
+        returned: bool = False,
+    ) -> None:
         """Records constants that had left the program; `nodes` were recorded for `operands`, the last one with them."""
+        ledger = self.trace.ledger
         for tag, how, operand in entering:
+            spot = place_of(tag.origins[-1]) if returned else place_of(self.trace.outer_location())
+            if tag.ledger.ended:
+                old = tag.origins[0]
+                ledger.stale.append(Stale(operand=operand, left=old, parameters=tag.ledger.feeding(old.value), **spot))
+                continue
             if isinstance(operand, Literal) and nodes:  # promotion may have made it a float
                 operand = nodes[-1].inputs[next(i for i, o in enumerate(operands) if o is operand)]
             user = next((n.output for n in nodes if operand in n.inputs), None)
-            spot = self.trace.ledger.spot()
-            self.trace.ledger.reentries.append(Reentry(tag.origins, operand=operand, user=user, how=how, **spot))
+            ledger.reentries.append(Reentry(tag.origins, operand=operand, user=user, how=how, **spot))
 
 
 class NoGradBlock:
@@ -141,7 +159,7 @@ class Trace:
         self.outer = outer
         self.ended = False
         self.whole: Trace = self  # the trace of the whole program, which names values and numbers random sites
-        self.ledger = Ledger(self.location)
+        self.ledger = Ledger(self.location, self.feeding)
         scope = outer.builder.scope if outer else DimScope(where=self._where)
         scope.scalar = _scalar_of_current
         self.builder = TraceBuilder(self, name, scope)
@@ -152,6 +170,7 @@ class Trace:
         self.parameters: dict[str, Parameter] = {}
         self.buffers: dict[str, Buffer] = {}
         self.captured: dict[str, Parameter] = {}
+        self.made: dict[int, tuple[Parameter | Buffer, Tag, str]] = {}  # inside the trace, of what had left it
         self.closure: dict[str, Tensor] = {}
         self.paths: dict[int, str] = {}  # modules
         self.root: Module | None = None  # the traced module
@@ -167,6 +186,11 @@ class Trace:
     def location(self) -> Location | None:
         """The user's line that is running, with the path of the module that it belongs to."""
         where = user_location()
+        return None if where is None else replace(where, scope=self._scopes[-1] or where.scope)
+
+    def outer_location(self) -> Location | None:
+        """The same for the user's own code, where it is not a layer of this package that was traced by itself."""
+        where = user_location(("models/nn/",)) or user_location()
         return None if where is None else replace(where, scope=self._scopes[-1] or where.scope)
 
     def _where(self) -> str:
@@ -205,7 +229,18 @@ class Trace:
             self.parameters[name] = stored
         else:
             self.buffers[name] = stored
+        if id(stored) in self.made:
+            _, tag, how = self.made[id(stored)]
+            place = place_of(stored.created)
+            self.ledger.reentries.append(Reentry(tag.origins, operand=tensor._value, user=None, how=how, **place))
+            self.ledger.leaves.append(Leaf(operand=tensor._value, requires_grad=role == "param", **place))
         return tensor
+
+    def stored_made(self, stored: Any, array: Any) -> None:
+        """`gt.Parameter(array)` or `gt.buffer(array)` inside the traced program."""
+        found = self.ledger.origin(array)
+        if found is not None:
+            self.made[id(stored)] = (stored, *found)
 
     def scalar(self, name: str) -> Tensor:
         """The runtime scalar `seed` or `step`, int64."""
@@ -285,32 +320,33 @@ class Trace:
 
     # the boundary with Python -----------------------------------------------------------------------------------------
     def record(self, kind: str, tensor: Ref, detail: str = "", result: Any = None) -> Tag:
+        """Notes that a value leaves the program, for a buffer if the user's line fills one."""
         if self.ended:
             raise self.leaked([tensor])
         value = tensor._value
         assert isinstance(value, Value)
-        return Tag(self.ledger, (self.ledger.record(kind, value, detail, result),))
+        target = written_buffer() if kind not in ("bool", "format") else None
+        detail = f"{target[1]}[...] = " if target else detail or called()
+        tag = Tag(self.ledger, (self.ledger.record(kind, value, detail, result),))
+        if target is not None:
+            self.ledger.filled(target[0], tag)
+        if kind != "bool":
+            self.ledger.left(tag)
+        return tag
 
     def escape(self, kind: str, tensor: Ref, detail: str = "") -> EscapedArray:
         """The array behind a traced value, tagged with where it left."""
         array = self.concrete(tensor, kind)
-        target = written_buffer() if kind == "asarray" else None
-        tag = self.record(kind, tensor, f"{target[1]}[...] = " if target else detail)
-        if target is not None:
-            self.ledger.filled(target[0], tag)
-        return escaped(np.array(array), tag)
+        return escaped(np.array(array), self.record(kind, tensor, detail))
 
     def number(self, kind: str, tensor: Ref, convert: Callable[[np.ndarray], Any]) -> Any:
         """The Python number behind a traced value. Python strips tags off these, so the ledger remembers the
         number."""
-        target = written_buffer() if kind in ("float", "int") else None
         array = self.concrete(tensor, kind)
         if array.size != 1:
             raise self.ambiguous(kind, tensor)
         result = convert(array)
-        tag = self.record(kind, tensor, f"{target[1]}[...] = " if target else "", result)
-        if target is not None:
-            self.ledger.filled(target[0], tag)
+        tag = self.record(kind, tensor, result=result)
         if kind != "bool":
             self.ledger.remember(float(result), tag)
         return result
@@ -323,6 +359,17 @@ class Trace:
             return ValueError(self.at_line(fact, advice))
         fact = f"{tensor.type} is not one number, which {kind}() asks for"
         return TraceError(self.at_line(fact, "x.sum(), x.mean() or x[i] first"))
+
+    def feeding(self, value: Value) -> tuple[str, ...]:
+        """The parameters that a value of this trace is computed from."""
+        producers = {v: n for n in self.builder.nodes for v in n.outputs}
+        seen, stack = {value}, [value]
+        while stack:
+            node = producers.get(stack.pop())
+            new = [v for v in node.values() if v not in seen] if node is not None else []
+            seen.update(new)
+            stack += new
+        return tuple(n for n in self.parameters if any(v.name == n for v in seen))
 
     def constant(self, array: np.ndarray, requires_grad: bool) -> Tensor:
         """`gt.tensor(array)` in the traced program."""
@@ -351,20 +398,22 @@ class Trace:
 
     def leaked(self, tensors: Sequence[Ref]) -> LeakedTensor:
         """The error for a Tensor of an ended trace: where it was made, and where it is used."""
-        where = user_location()
+        where, made = user_location(), None
+        parameters: tuple[str, ...] = ()
         lines = [f"a traced value of {self.builder.name} is used after its trace has ended"]
         for tensor in tensors[:1]:
             value = tensor._value
             assert isinstance(value, Value)
             lines[0] += f": {self.builder.describe(value)}"
             made = next((n.location for n in self.builder.nodes if value in n.outputs), None)
+            parameters = self.feeding(value)
             if made is not None:
                 lines += [f"  made  {made.file}:{made.line}" + (f"  {made.scope}" if made.scope else "")]
                 lines += [f"        {source_line(made)}"]
         if where is not None:
             lines += [f"  used  {where.file}:{where.line}", f"        {source_line(where)}"]
         lines += ["  write return the value from the traced function; keep state in a gt.buffer"]
-        return LeakedTensor("\n".join(lines))
+        return LeakedTensor("\n".join(lines), Leak(made, where, parameters))
 
     # concrete values --------------------------------------------------------------------------------------------------
     def concrete(self, tensor: Ref, kind: str) -> Any:

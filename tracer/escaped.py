@@ -11,6 +11,8 @@ import numpy as np
 from .ledger import Tag
 from .structure import rebuild
 
+_LIKE = (np.zeros_like, np.ones_like, np.empty_like, np.full_like)  # of the first argument they take the shape alone
+
 
 class EscapedArray(np.ndarray):
     """A plain NumPy array with a tag. Reductions give 0-d arrays rather than NumPy scalars, which cannot be
@@ -27,7 +29,8 @@ class EscapedArray(np.ndarray):
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if any(hasattr(t, "_resolve") or hasattr(t, "_builder") for t in types):
             return NotImplemented
-        return tagged(func(*plain(args), **plain(kwargs)), tag_of((args, kwargs)))
+        given = (args[1:], kwargs) if func in _LIKE else (args, kwargs)
+        return tagged(func(*plain(args), **plain(kwargs)), tag_of(given))
 
     def __getitem__(self, key: Any) -> Any:
         return tagged(super().__getitem__(plain(key)), self._tag)
@@ -48,10 +51,16 @@ class EscapedArray(np.ndarray):
         return answer
 
     def __float__(self) -> float:
+        self._lose_tag()
         return _remembered(float(self.view(np.ndarray)), self._tag)
 
     def __int__(self) -> int:
+        self._lose_tag()
         return int(self.view(np.ndarray))
+
+    def _lose_tag(self) -> None:
+        if self._tag is not None:
+            self._tag.ledger.left(self._tag)
 
     def item(self, *args: Any) -> Any:
         return tagged(self.view(np.ndarray).item(*args), self._tag)

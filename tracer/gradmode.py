@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from contextlib import ContextDecorator
-from typing import Any
+from typing import Any, TypeVar, cast
 
+from ..ir.location import Location
 from .context import NoGradBlock
 from .state import current_trace
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def no_grad(function: Callable[..., Any] | None = None) -> Any:
@@ -22,20 +25,30 @@ def no_grad(function: Callable[..., Any] | None = None) -> Any:
     return NoGrad() if function is None else NoGrad()(function)
 
 
-class NoGrad(ContextDecorator):
+class NoGrad:
     """The block of `no_grad()`. Blocks inside one another are one block."""
 
-    def __init__(self) -> None:
+    def __init__(self, where: Location | None = None) -> None:
         self._before: list[tuple[Any, NoGradBlock | None]] = []
+        self._where = where
 
-    def _recreate_cm(self) -> NoGrad:
-        return NoGrad()  # a call of a decorated function has a block of its own: two threads may be in it
+    def __call__(self, function: F) -> F:
+        """As a decorator: the block is where the function is defined, not where it is called."""
+        code = getattr(function, "__code__", None)
+        where = None if code is None else Location(code.co_filename, code.co_firstlineno)
+
+        @functools.wraps(function)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with NoGrad(where):
+                return function(*args, **kwargs)
+
+        return cast(F, inside)
 
     def __enter__(self) -> NoGrad:
         trace = current_trace()
         self._before.append((trace, trace.no_grad if trace else None))
         if trace is not None and trace.no_grad is None:
-            trace.no_grad = NoGradBlock(trace.location())
+            trace.no_grad = NoGradBlock(self._where or trace.location())
         return self
 
     def __exit__(self, *error: Any) -> None:

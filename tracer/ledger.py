@@ -4,25 +4,22 @@ both lines.
 
 What leaves carries a `Tag` (`tracer/escaped.py`) that NumPy calls and arithmetic hand on. A tag is lost where
 Python insists on plain objects (`float(x)`, `np.array([...])`, `buffer[i] = x`); then the memory and the
-values of what comes back are compared with what left. `how` says which of the three it was.
+values of what comes back are compared with what left, and the source is read (`tracer/source.py`). `how` says
+which of the four it was.
 """
 
 from __future__ import annotations
 
-import ast
-import dis
-import linecache
-import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from ..ir.crossings import Escape, Leaf, Reentry, Refusal, Store, Write
+from ..ir.crossings import Escape, Leaf, Reentry, Refusal, Stale, Store, Write
 from ..ir.graph import Value
-from ..ir.location import Location, is_user_file
+from ..ir.location import Location, Position
+from .source import Origins, sites
 
 MATCHED = 256  # elements of a constant that are compared with escaped values
 REMEMBERED = 65536  # elements of one escaped array that are kept for that comparison
@@ -51,24 +48,28 @@ class Tag:
 
 @dataclass
 class Ledger:
-    """All that crossed the boundary during one trace. `where` gives the user's line; `cuts` maps the values
-    that a `no_grad` block made constant to the line of that block."""
+    """All that crossed the boundary during one trace. `where` gives the user's line, `feeding` the parameters that
+    a value is computed from; `cuts` maps the values that a `no_grad` block made constant to the line of that
+    block."""
 
     where: Callable[[], Location | None] = lambda: None
+    feeding: Callable[[Value], tuple[str, ...]] = lambda value: ()
     escapes: list[Escape] = field(default_factory=list)
     reentries: list[Reentry] = field(default_factory=list)
     leaves: list[Leaf] = field(default_factory=list)
     stores: list[Store] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    stale: list[Stale] = field(default_factory=list)
     cuts: dict[str, Location | None] = field(default_factory=dict)
+    ended: bool = False
     _memory: list[tuple[np.ndarray, Tag]] = field(default_factory=list, repr=False)
     _numbers: list[tuple[np.ndarray, Tag]] = field(default_factory=list, repr=False)
+    _left: dict[str, dict[Position, list[Tag]]] = field(default_factory=dict, repr=False)
 
     def spot(self) -> dict[str, Any]:
         """file, line, scope and column of the user's code that is running; an empty file where there is none."""
-        where = self.where() or Location("", 0)
-        return {"file": where.file, "line": where.line, "scope": where.scope, "column": where.column}
+        return place_of(self.where())
 
     def record(self, kind: str, value: Value, detail: str = "", result: Any = None) -> Escape:
         escape = Escape(kind, value=value, detail=detail, result=result, **self.spot())
@@ -87,13 +88,18 @@ class Ledger:
         if telling.size:
             self._numbers.append((np.unique(telling), tag))
 
+    def left(self, tag: Tag) -> None:
+        """Notes the user's expressions that are running: what they give may be plain, and come from `tag`."""
+        for file, place in sites():
+            self._left.setdefault(file, {}).setdefault(place, []).append(tag)
+
     def filled(self, buffer: np.ndarray, tag: Tag) -> None:
         """Remembers a plain array that an escaped value is being written into."""
         self._memory.append((buffer, tag))
 
-    def origin(self, thing: Any) -> tuple[Tag, str] | None:
-        """Where something that enters the program as a constant came from, if it had left it, and how that is
-        known."""
+    def origin(self, thing: Any, index: int = 0) -> tuple[Tag, str] | None:
+        """Where something that enters the program as a constant, as operand `index`, came from, if it had left it,
+        and how that is known."""
         tag = getattr(thing, "_tag", None)
         if isinstance(tag, Tag):
             return tag, "tag"
@@ -104,10 +110,25 @@ class Ledger:
         numbers = telling_numbers(thing)[:MATCHED] if self._numbers else np.empty(0)
         hits = [(np.isin(numbers, known), t) for known, t in self._numbers] if numbers.size else []
         hits = [(h, t) for h, t in hits if h.any()]
-        tag = Tag.join(t for _, t in hits)
-        if tag is not None and 2 * np.logical_or.reduce([h for h, _ in hits]).sum() >= numbers.size:
-            return tag, "value"
-        return None
+        tag, matched = Tag.join(t for _, t in hits), 0
+        if tag is not None:
+            matched = int(np.logical_or.reduce([h for h, _ in hits]).sum())
+        if tag is not None and 2 * matched >= numbers.size:
+            more = None if matched == numbers.size else self._from_source(thing, index)
+            return Tag.join([tag, *(() if more is None else (more[0],))]) or tag, "value"
+        return self._from_source(thing, index) if self._left else None
+
+    def _from_source(self, thing: Any, index: int) -> tuple[Tag, str] | None:
+        """What the source says. A number that comes back was made by the last turn of a loop, an array by all."""
+        found = [self._left[file][place] for file, place in Origins(self._left).of(thing, index)]
+        tag = Tag.join(t for tags in found for t in (tags if isinstance(thing, np.ndarray) else tags[-1:]))
+        return None if tag is None else (tag, "source")
+
+
+def place_of(where: Location | Escape | None) -> dict[str, Any]:
+    """file, line, scope and column, as the records of crossings have them."""
+    where = where or Location("", 0)
+    return {"file": where.file, "line": where.line, "scope": where.scope, "column": where.column}
 
 
 def telling_numbers(thing: Any) -> np.ndarray:
@@ -120,48 +141,3 @@ def telling_numbers(thing: Any) -> np.ndarray:
         scaled = flat * 10.0 ** (3 - np.floor(np.log10(np.abs(flat))))
         # a float32 next to a short decimal is off by up to 2**-24 of it, which must not count as digits
         return flat[np.isfinite(scaled) & (np.abs(scaled - np.rint(scaled)) > 1e-6 * np.abs(scaled))]
-
-
-def written_buffer() -> tuple[np.ndarray, str] | None:
-    """The array that the user's line is assigning an element of (`out[i, j] = x`), and its name in the
-    source.
-
-    NumPy asks a traced value for its number during such an assignment without saying where it goes; the
-    interrupted instruction of the calling frame does say it.
-    """
-    frame = _user_frame()
-    if frame is None:
-        return None
-    code = frame.f_code
-    if code.co_code[frame.f_lasti] != dis.opmap["STORE_SUBSCR"]:
-        return None
-    line, end_line, column, end_column = list(code.co_positions())[frame.f_lasti // 2]
-    if line is None or line != end_line or column is None:
-        return None
-    source = linecache.getline(code.co_filename, line).encode()[column:end_column].decode()
-    try:
-        target = ast.parse(source.strip(), mode="eval").body
-    except SyntaxError:
-        return None
-    while isinstance(target, ast.Subscript):
-        target = target.value
-    name = ast.unparse(target)
-    found = _look_up(target, frame)
-    return (found, name) if isinstance(found, np.ndarray) else None
-
-
-def _user_frame() -> FrameType | None:
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and not is_user_file(frame.f_code.co_filename):
-        frame = frame.f_back
-    return frame
-
-
-def _look_up(node: ast.expr, frame: FrameType) -> Any:
-    """The object that a name or a chain of attributes stands for in `frame`; None for anything else."""
-    if isinstance(node, ast.Name):
-        return frame.f_locals.get(node.id, frame.f_globals.get(node.id))
-    if isinstance(node, ast.Attribute):
-        owner = _look_up(node.value, frame)
-        return None if owner is None else getattr(owner, node.attr, None)
-    return None

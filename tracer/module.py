@@ -59,7 +59,10 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
             raise TypeError("\n".join([f"{kind}: {fact}", *at_line(user_location())])) from None
         self._array = own
         self.created = user_location(_LAYERS)
-        self.in_trace = current_trace() is not None
+        trace = current_trace()
+        self.in_trace = trace is not None
+        if trace is not None:
+            trace.stored_made(self, array)
 
     def _resolve(self) -> Any:
         trace = current_trace()

@@ -19,6 +19,7 @@ from . import generate as g
 from . import indexing as i
 from .apply import run
 from .escaped import tag_of, tagged
+from .source import called
 from .state import TraceError
 
 # ufuncs whose op has another name; any other is looked up by its own
@@ -53,7 +54,8 @@ def ufunc(function: np.ufunc, method: str, inputs: tuple, kwargs: dict) -> Any:
     if method == "accumulate" and name in _RUNNING:
         return _RUNNING[name](inputs[0], kwargs.get("axis", 0))
     suffix = "" if method == "__call__" else f".{method}"
-    return _escape(getattr(function, method), f"numpy.{name}{suffix}", inputs, kwargs)
+    full = f"numpy.{name}" if hasattr(np, name) else called() or name  # SciPy's are ufuncs too
+    return _escape(getattr(function, method), full + suffix, inputs, kwargs)
 
 
 def function(func: Callable[..., Any], args: tuple, kwargs: dict) -> Any:

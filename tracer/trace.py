@@ -117,9 +117,9 @@ def trace(
             results = fn(*arguments.restore(values))
             structure, found = flatten(results, "out", is_array)
             graph = running_trace.builder.graph([(path, _resolve(x)) for path, x in found])
-            running_trace.builder.flush()
+            running_trace.builder.flush(returned=True)
     finally:
-        running_trace.ended = True
+        running_trace.ended = running_trace.ledger.ended = True
     return Traced(
         graph,
         running_trace.ledger,

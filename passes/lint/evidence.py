@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from ...ir.crossings import Escape, Leaf, Reentry, Refusal, Store, Write
+from ...ir.crossings import Escape, Leaf, Leak, Reentry, Refusal, Stale, Store, Write
 from ...ir.graph import Graph, Operand, Value
 from ...ir.location import Location
 from .finding import Finding, Site
-from .flow import Flow
+from .flow import Cut, Flow
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Param:
     """A parameter of the model. `group` is the optimizer's group that holds it (None: no group, or no optimizer);
-    `registered` says whether `parameters()` lists it, `in_trace` whether `forward` itself has made it."""
+    `registered` says whether `named_parameters()` lists it, `omitted` where a hand-written one, or `parameters()`, is
+    defined that leaves it out, `in_trace` whether `forward` itself has made it."""
 
     path: str
     array: np.ndarray
@@ -29,6 +32,7 @@ class Param:
     aliases: tuple[str, ...] = ()
     created: Location | None = None
     in_trace: bool = False
+    omitted: Location | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,7 @@ class Crossings:
     stores: Sequence[Store] = ()
     writes: Sequence[Write] = ()
     refusals: Sequence[Refusal] = ()
+    stale: Sequence[Stale] = ()
     cuts: Mapping[str, Location | None] = field(default_factory=dict)
 
 
@@ -87,6 +92,8 @@ class Retraces:
     perturbed  what differs when parameters are changed
     batch      where the program depends on its batch size
     modes      graphs by mode, "train" and "eval"
+    stale      constants of later traces that had left an earlier one: caches
+    leaks      values of an earlier trace that a later one used
     """
 
     again: Sequence[Change] | None = None
@@ -94,6 +101,8 @@ class Retraces:
     batch: Sequence[Pinned] = ()
     modes: Mapping[str, Graph] = field(default_factory=dict)
     refusals: Mapping[str, str] = field(default_factory=dict)
+    stale: Sequence[Stale] = ()
+    leaks: Sequence[Leak] = ()
 
 
 @dataclass(frozen=True)
@@ -117,13 +126,25 @@ class Gradient:
 
 
 @dataclass(frozen=True)
+class WrongRule:
+    """A derivative that disagrees with differences of its op's forward: of the node with this result, in operand
+    `operand` (from 1), by `error`."""
+
+    value: Value
+    operand: int
+    error: float
+
+
+@dataclass(frozen=True)
 class Probe:
     """A run with numbers in float64, at a small shape where the model allows one. `values` holds the arrays of the
-    program's values by name (those of the traced graph, which has the same names), `refusal` what stopped the probe."""
+    program's values by name (those of the traced graph, which has the same names), `refusal` what stopped the probe;
+    `wrong` are the derivatives that are to blame where a gradient disagrees with differences."""
 
     gradients: Mapping[str, Gradient] = field(default_factory=dict)
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
     refusal: str = ""
+    wrong: Sequence[WrongRule] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +182,7 @@ class Evidence:
     watched: Watched | None = None
     explained: Sequence[Finding] = ()
     flow: Flow = field(default=None, repr=False)  # type: ignore[assignment]  # who depends on whom, where gradient stops
+    memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)  # what several rules compute from it
 
     def __post_init__(self) -> None:
         if self.flow is None:
@@ -176,6 +198,26 @@ class Evidence:
     @property
     def trainable(self) -> list[Param]:
         return [p for p in self.params if p.trainable]
+
+    def once(self, name: str, make: Callable[[Evidence], T]) -> T:
+        """`make(self)`, computed once for all rules."""
+        if name not in self.memo:
+            self.memo[name] = make(self)
+        return self.memo[name]
+
+    @property
+    def cuts(self) -> list[Cut]:
+        """The edges at which gradient of trainable parameters is lost, with these alone."""
+        return self.once("cuts", Evidence._cuts)
+
+    def _cuts(self) -> list[Cut]:
+        names = {p.path for p in self.trainable}
+
+        def kept(paths: Sequence[str]) -> tuple[str, ...]:
+            return tuple(p for p in paths if p in names)
+
+        found = [replace(c, killed=kept(c.killed), partial=kept(c.partial)) for c in self.flow.cuts()]
+        return [c for c in found if c.killed or c.partial]
 
     @cached_property
     def dead(self) -> list[Param]:

@@ -23,8 +23,11 @@ class Cut:
     """An edge without gradient on the way to the loss: `source` is read by `by` (a node, or the crossing by which it
     came back as a constant), whose result is `target`.
 
-    killed   trainable or not, the parameters that feed `source` with gradient and have no other way to the loss
+    killed   trainable or not, the parameters that would learn through `source` and have no other way to the loss
     partial  those that have one: a part of their gradient is missing
+
+    "Would": if what lies above `source` and only has to be mended (a value that left and came back, an op whose
+    derivative is not written, a step function) were in order. So what a cut kills does not depend on the other cuts.
     """
 
     source: Value
@@ -61,7 +64,7 @@ class Flow:
                 self.returns.setdefault(target, []).append(reentry)
         self.alive = self._alive()
         self.needed = self._needed()
-        self._fed, self._depends = self._marks()
+        self._fed, self._would, self._depends = self._marks()
 
     def _alive(self) -> dict[Value, int]:
         """Values that the gradient of the roots reaches, with the number of paths."""
@@ -97,23 +100,35 @@ class Flow:
                     stack.append(source)
         return seen
 
-    def _marks(self) -> tuple[dict[Value, int], dict[Value, int]]:
-        """For every value the set of parameters (bits) that feed it along edges with gradient, and along any."""
+    def _marks(self) -> tuple[dict[Value, int], dict[Value, int], dict[Value, int]]:
+        """For every value the set of parameters (bits) that feed it along edges with gradient, that would if all that
+        can be mended were, and that it depends on in any way."""
         index = {name: 1 << i for i, name in enumerate(self.parameters)}
         fed = {v: index[v.name] for v in self.graph.inputs if v.name in index}
-        depends = dict(fed)
+        would, depends = dict(fed), dict(fed)
+
+        def come_back(value: Value) -> None:
+            for reentry in self.returns.get(value, ()):
+                for origin in reentry.origins:
+                    would[value] = would.get(value, 0) | would.get(origin.value, 0)
+                    depends[value] = depends.get(value, 0) | depends.get(origin.value, 0)
+
         for node in self.graph.nodes:
+            for value in node.values():
+                if value not in self.producer:  # a Parameter made in forward, of what had left
+                    come_back(value)
             passes = differentiable_operands(node)
-            with_gradient = 0
-            for operand, passed in zip(node.inputs, passes, strict=True):
-                if passed and isinstance(operand, Value):
-                    with_gradient |= fed.get(operand, 0)
+            mended = mendable_operands(node)
             for out in node.outputs:
-                fed[out] = with_gradient if out.type.is_float else 0
-                depends[out] = 0
-                for source in self.before(out):
-                    depends[out] |= depends.get(source, 0)
-        return fed, depends
+                fed[out] = would[out] = depends[out] = 0
+                for operand, passed, mend in zip(node.inputs, passes, mended, strict=True):
+                    if isinstance(operand, Value):
+                        depends[out] |= depends.get(operand, 0)
+                        if out.type.is_float:
+                            fed[out] |= fed.get(operand, 0) if passed else 0
+                            would[out] |= would.get(operand, 0) if passed or mend else 0
+                come_back(out)
+        return fed, would, depends
 
     def _names(self, bits: int) -> list[str]:
         return [name for i, name in enumerate(self.parameters) if bits >> i & 1]
@@ -140,6 +155,10 @@ class Flow:
     def feeding(self, value: Value) -> list[str]:
         """The parameters that gradient could reach from `value`."""
         return self._names(self._fed.get(value, 0))
+
+    def would_feed(self, value: Value) -> list[str]:
+        """The same if all cuts above `value` that only have to be mended were."""
+        return self._names(self._would.get(value, 0))
 
     def parameters_of(self, value: Value) -> list[str]:
         """The parameters that `value` depends on in any way."""
@@ -170,10 +189,13 @@ class Flow:
             for operand, passed in zip(node.inputs, passes, strict=True):
                 if isinstance(operand, Value) and not passed:
                     found.append(self._cut(operand, node, target))
+        for value in self.graph.inputs:
+            for reentry in self.returns.get(value, ()) if value in self.needed else ():
+                found += [self._cut(o.value, reentry, value, o) for o in reentry.origins]
         return [c for c in found if c.killed or c.partial]
 
     def _cut(self, source: Value, by: Union[Node, Reentry], target: Value, escape: Escape | None = None) -> Cut:
-        names = self.feeding(source)
+        names = self.would_feed(source)
         killed = tuple(n for n in names if not self.reaches(n))
         return Cut(source, by, target, killed, tuple(n for n in names if n not in killed), escape)
 
@@ -199,6 +221,16 @@ def _differentiable(op: Op, types: tuple, attrs: tuple, numbers: tuple, regions:
     except Exception:  # a rule that needs more than types
         return floats
     return tuple(p is not None and is_float for p, is_float in zip(parts, floats, strict=True))
+
+
+MENDABLE = ("not written yet", "zero almost everywhere")
+
+
+def mendable_operands(node: Node) -> tuple[bool, ...]:
+    """For each operand of `node`, whether gradient would pass if a derivative were written, or a step passed on."""
+    reason = OPS[node.op].nondiff
+    can = reason is not None and reason.kind in MENDABLE
+    return tuple(can and o.type.is_float for o in node.inputs)
 
 
 def differentiable_operands(node: Node) -> tuple[bool, ...]:

@@ -25,7 +25,8 @@ says       a text that the finding's message or fix must hold
 setup      more lines of `__init__`                     |
 top        what stands above, in the snippet's file     |  one text for both programs, or a pair (broken, healthy);
 helper     the text of a module that it calls `helper`  |  marks may stand in any of them
-loss       the body of `loss(out, y)`; out, y: (B, 3)   |
+loss       the body of `loss(out, y)`; out, y: (B, 3);  |
+           empty: linted without a loss                 |
 optimizer  an expression over `model`                   |
 
 Cases without `broken` are traps: correct programs that look wrong.
@@ -47,6 +48,7 @@ from typing import Any
 import numpy as np
 
 import gradtape as gt
+from gradtape.ir.op import OPS
 from gradtape.passes.lint import LAYERS, RULES, Finding, Report
 
 Text = str | tuple[str, str]
@@ -305,15 +307,18 @@ def load_cases() -> list[Case]:
 # programs -------------------------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Program:
-    """A case in a host. `place` says where the snippet stands: "here", or in a "helper" module."""
+    """A case in a host. `place` says where the snippet stands: "here", or in a "helper" module; `every_layer` that all
+    evidence is gathered, not only what suffices."""
 
     case: Case
     host: Host
     place: str
     broken: bool
+    every_layer: bool = False
 
     def __str__(self) -> str:
-        return f"{self.case.name}-{self.host.name}-{self.place}-{'broken' if self.broken else 'healthy'}"
+        kind = ("broken" if self.broken else "healthy") + ("-deep" if self.every_layer else "")
+        return f"{self.case.name}-{self.host.name}-{self.place}-{kind}"
 
     @property
     def stem(self) -> str:
@@ -341,7 +346,8 @@ class Program:
             imports += f"from {placed} import *\nimport {placed} as there\n"
             snippet, top = "h = there.placed(self, h)", ""
         text = HEAD + imports + "\n" + top + "\n" + self.host.text + TAIL
-        holes = {"setup": "\n".join([*drawn, part["setup"]]), "snippet": snippet, "loss": part["loss"]}
+        setup = "\n".join(line for line in (*drawn, part["setup"]) if line)
+        holes = {"setup": setup, "snippet": snippet, "loss": part["loss"] or "return None"}
         files[self.stem] = filled(text, holes).replace("<optimizer>", part["optimizer"])
         return files
 
@@ -349,6 +355,7 @@ class Program:
         """Writes the files, imports them, lints the model."""
         files = self.sources()
         modules: list[ModuleType] = []
+        known = set(OPS)
         try:
             for name, text in files.items():
                 modules.append(imported(folder / f"{name}.py", text))
@@ -358,19 +365,16 @@ class Program:
             rng = np.random.default_rng(3)
             x = rng.standard_normal(self.host.shape).astype("f4")
             y = rng.standard_normal((len(x), 3)).astype("f4")
-            names = self.names(model, owner, x)
-            report = gt.lint(model, x, y, loss=modules[-1].loss, optimizer=optimizer, layers=tuple(self.case.layers))
+            example = (x, y) if self.case.loss else (x,)
+            loss = modules[-1].loss if self.case.loss else None
+            layers = LAYERS if self.every_layer else tuple(self.case.layers)
+            report = gt.lint(model, *example, loss=loss, optimizer=optimizer, layers=layers)
         finally:
+            for op in set(OPS) - known:  # that the program has registered
+                del OPS[op]
             for name in files:
                 sys.modules.pop(name, None)
-        return Outcome(self, report, {str(folder / f"{n}.py"): text for n, text in files.items()}, names)
-
-    def names(self, model: Any, owner: gt.Module, x: np.ndarray) -> dict[str, str]:
-        """Parameters of a plain function by the names that the report has for them."""
-        if isinstance(model, gt.Module):
-            return {}
-        path = {id(p): n for n, p in gt.Module.named_parameters(owner)}
-        return {n: path.get(id(p), n) for n, p in gt.trace(model, x).captured.items()}
+        return Outcome(self, report, {str(folder / f"{n}.py"): text for n, text in files.items()})
 
     def expand(self, names: Sequence[str]) -> set[str]:
         """`kills` as the paths that a report lists."""
@@ -408,7 +412,6 @@ class Outcome:
     program: Program
     report: Report
     files: Mapping[str, str]  # text by path
-    names: Mapping[str, str]
 
     def marks(self, mark: str) -> dict[tuple[str, int], str]:
         """(file, line) of every line with this mark, with what stands behind it."""
@@ -435,9 +438,6 @@ class Outcome:
             return self.loud
         return [f for f in self.report.findings if f.code == case.code or (f in self.loud and f.code not in case.also)]
 
-    def parameters(self, f: Finding) -> set[str]:
-        return {self.names.get(p, p) for p in f.parameters}
-
     def complaints(self) -> Iterator[str]:
         """Everything that is not as the case has it; nothing where all is right."""
         if not self.program.broken:
@@ -454,9 +454,10 @@ class Outcome:
                 yield f"{where} is told {len(found)} times: {[f.message for f in found]}"
             wanted = self.program.expand(re.split(r",\s*", names) if names else case.kills)
             for f in found:
-                if self.parameters(f) != wanted:
-                    yield f"{where}: concerns {sorted(self.parameters(f))}, not {sorted(wanted)}"
-                if f.severity != case.wanted:
+                if set(f.parameters) != wanted:
+                    yield f"{where}: concerns {sorted(f.parameters)}, not {sorted(wanted)}"
+                confirmed = self.program.every_layer and case.wanted == "warning" and f.severity == "error"
+                if f.severity != case.wanted and not confirmed:
                     yield f"{where}: {f.severity}, not {case.wanted}"
                 if lefts and (f.escape.file, f.escape.line) not in lefts:
                     yield f"{where}: left at {f.escape}, not {sorted(lefts)}"
@@ -475,10 +476,10 @@ class Outcome:
         return "\n".join([f"{self.program}", *self.complaints(), str(self.report), sources])
 
 
-def programs(cases: Sequence[Case] | None = None) -> list[Program]:
+def programs(cases: Sequence[Case] | None = None, every_layer: bool = False) -> list[Program]:
     """Every case in every host and place, broken and healthy."""
     return [
-        Program(c, HOSTS[host], place, broken)
+        Program(c, HOSTS[host], place, broken, every_layer)
         for c in (load_cases() if cases is None else cases)
         for host in c.hosts
         for place in PLACES

@@ -1,6 +1,7 @@
 """The boundary with Python: what leaves a traced program is recorded with its line, and so is where it comes back."""
 
 import math
+import statistics
 from typing import Any
 
 import numpy as np
@@ -257,6 +258,89 @@ def _returned(x, w):
     return h.data * 2.0  # back
 
 
+def _float_arithmetic(x, w):
+    h = x @ w
+    s = float(h.sum()) * 0.5
+    t = s + 1.0
+    return x * t  # back
+
+
+def _math_function(x, w):
+    h = x @ w
+    return x / math.sqrt((h * h).sum())  # back
+
+
+def _sum_of_numbers(x, w):
+    h = x @ w
+    s = sum(h[0].tolist())
+    return x * s  # back
+
+
+def _rounded(x, w):
+    h = x @ w
+    return x * round(float(h.sum()), 2)  # back
+
+
+def _by_text(x, w):
+    h = x @ w
+    s = float(f"{h.sum():.3f}")
+    return x * s  # back
+
+
+def _from_a_helper(x, w):
+    def norm(h):
+        return float((h * h).sum()) ** 0.5
+
+    h = x @ w
+    s = 2.0 * norm(h)
+    return x * s  # back
+
+
+def _given_to_a_helper(x, w):
+    def scaled(x, by):
+        return x * by  # back
+
+    h = x @ w
+    return scaled(x, float(h.sum()) / 3)
+
+
+def _on_an_attribute(x, w):
+    class Kept:
+        scale = 1.0
+
+    kept = Kept()
+    kept.scale = float((x @ w).sum()) / 3
+    return x * kept.scale  # back
+
+
+def _in_a_list(x, w):
+    h = x @ w
+    found = []
+    for row in h:
+        found.append(float(row.sum()) * 2)  # noqa: PERF401
+    return x * sum(found)  # back
+
+
+def _numbers_into_buffer(x, w):
+    h = x @ w
+    out = np.zeros((3, 4), np.float32)
+    for i in range(3):
+        for j in range(4):
+            out[i, j] = float(h[i, j]) * 2
+    return x * np.tanh(out)  # back
+
+
+def _python_library(x, w):
+    h = x @ w
+    s = statistics.fmean(h[0].tolist())
+    return x * s  # back
+
+
+def _parameter_made_here(x, w):
+    h = x @ w
+    return x @ gt.Parameter(h.data.T)  # back
+
+
 BREAKS = {
     "re-wrapped": (_rewrapped, "data", "tag"),
     "plain": (_plain_back, "data", "tag"),
@@ -267,7 +351,7 @@ BREAKS = {
     "tolist": (_tolist, "tolist", "tag"),
     "buffer": (_buffer, "asarray", "memory"),
     "buffer attribute": (_buffer_attribute, "asarray", "memory"),
-    "raw into buffer": (_raw_into_buffer, "data", "value"),
+    "raw into buffer": (_raw_into_buffer, "data", "memory"),
     "buffer of scalars": (_buffer_of_scalars, None, "value"),
     "copied": (_copied, "data", "value"),
     "one of two": (_one_of_two_paths, "data", "tag"),
@@ -275,6 +359,18 @@ BREAKS = {
     "math": (_math, "data", "tag"),
     "eager op": (_eager_op, "data", "tag"),
     "int": (_int, "item", "tag"),
+    "float arithmetic": (_float_arithmetic, "float", "source"),
+    "math function": (_math_function, "float", "source"),
+    "sum of numbers": (_sum_of_numbers, "tolist", "tag"),
+    "rounded": (_rounded, "float", "source"),
+    "by text": (_by_text, "format", "source"),
+    "from a helper": (_from_a_helper, "float", "source"),
+    "given to a helper": (_given_to_a_helper, "float", "source"),
+    "on an attribute": (_on_an_attribute, "float", "source"),
+    "in a list": (_in_a_list, "float", "source"),
+    "numbers into buffer": (_numbers_into_buffer, "float", "source"),
+    "python library": (_python_library, "tolist", "source"),
+    "parameter made here": (_parameter_made_here, "data", "tag"),
 }
 
 
@@ -335,7 +431,30 @@ HEALTHY = {
     "positions": lambda x, w: ((x @ w).data, x + np.sin(np.arange(4)).astype(np.float32))[1],
     "integers": lambda x, w: (int((x * 0.0).sum()), x[0] * 3)[1],
     "shape": lambda x, w: x * len((x @ w).data),
+    "a condition": lambda x, w: x * (2.0 if float((x @ w).sum()) > 0 else 3.0),
+    "an index": lambda x, w: x * [0.1234567, 0.7654321][int((x @ w).sum() > 0)],
+    "a literal beside": lambda x, w: (s := float((x @ w).sum()), x * 0.1234567, s)[1],
+    "an array beside": lambda x, w: (s := float((x @ w).sum()), x * TABLE, s)[1],
+    "of its shape": lambda x, w: x * np.full_like((x @ w).data, 0.1234567) + np.zeros_like((x @ w).data),
+    "its size": lambda x, w: x / math.sqrt((x @ w).data.shape[0]),
+    "overwritten": lambda x, w: _overwritten(x, w),
+    "arguments beside": lambda x, w: _arguments_beside(x, w),
 }
+TABLE = np.linspace(0.1, 0.7, 12, dtype=np.float32).reshape(3, 4)
+
+
+def _overwritten(x, w):
+    s = float((x @ w).sum())
+    assert s < 1e9
+    s = 0.1234567 * 3
+    return x * s
+
+
+def _arguments_beside(x, w):
+    def scaled(x, by, logged):
+        return x * by + len(f"{logged}")
+
+    return scaled(x, 0.1234567, float((x @ w).sum()) / 3)
 
 
 @pytest.mark.parametrize("name", HEALTHY)
@@ -359,6 +478,60 @@ def test_an_unsupported_numpy_function_is_named():
 def test_an_unsupported_argument_makes_a_numpy_function_an_escape():
     ledger = ledger_of(lambda x, w: np.sum(x @ w, initial=1.0) * x)
     assert [e.detail for e in ledger.escapes] == ["numpy.sum"] and len(ledger.reentries) == 1
+
+
+def test_libraries_are_not_the_users_code():
+    def f(x, w):
+        return x @ scipy_linalg.expm(w)  # back
+
+    scipy_linalg = pytest.importorskip("scipy.linalg")
+    ledger = ledger_of(f)
+    (line,) = lines_of(f, "# back")
+    assert {(e.file, e.line, e.detail) for e in ledger.escapes} == {(__file__, line, "scipy.linalg.expm")}
+    assert [(r.file, r.line, r.how) for r in ledger.reentries] == [(__file__, line, "source")]
+    gammaln = pytest.importorskip("scipy.special").gammaln
+    (escape,) = ledger_of(lambda x, w: gammaln(x @ w) * 1.0).escapes
+    assert escape.detail == "gammaln"
+
+
+def test_what_an_earlier_trace_left_is_stale():
+    kept = {}
+
+    class Net(gt.Module):
+        def __init__(self):
+            self.w, self.v = gt.Parameter(W), gt.Parameter(W)
+
+        def forward(self, x):
+            if "raw" not in kept:
+                kept["raw"] = (x @ self.w).data
+            return kept["raw"] @ self.v  # stale
+
+    model = Net()
+    first = ledger_of(model, X)
+    assert first.stale == [] and len(first.reentries) == 1
+    second = ledger_of(model, X)
+    (stale,) = second.stale
+    assert second.reentries == [] and stale.parameters == ("w",) and stale.left == first.escapes[0]
+    assert (stale.line, stale.file) == (lines_of(Net, "# stale")[0], __file__)
+
+
+def test_a_leaked_tensor_knows_its_lines_and_parameters():
+    kept = {}
+
+    class Net(gt.Module):
+        def __init__(self):
+            self.w = gt.Parameter(W)
+
+        def forward(self, x):
+            if not kept:
+                kept["h"] = x @ self.w  # made
+            return kept["h"] * 2.0  # used
+
+    gt.trace(Net(), X)
+    with pytest.raises(gt.LeakedTensor) as caught:
+        gt.trace(Net(), X)
+    leak = caught.value.leak
+    assert [leak.made.line, leak.used.line] == lines_of(Net, "# made", "# used") and leak.parameters == ("w",)
 
 
 # other records ----------------------------------------------------------------------------------------------------

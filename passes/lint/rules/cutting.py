@@ -1,21 +1,22 @@
-"""Group B: the gradient is cut inside the graph."""
+"""Group B: the gradient is cut at an op."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ....ir.graph import Node
+from ....ir.graph import Node, Value
 from ....ir.op import OPS
 from ..evidence import Evidence
 from ..finding import Finding, Site
-from ..flow import is_opaque
+from ..flow import Cut
 from ..rule import rule
+from ..straight import explained_by_straight_through
 
 
 @rule("GT-B01", "warning", "S", "parameters behind a stop_gradient")
 def leftover_stop_gradient(e: Evidence) -> Iterator[Finding]:
     """Every way from some trainable parameters to the loss runs through a stop_gradient (or detach): they stay as they
-    are. Where that is meant, freeze them, and the lint is silent.
+    are. Where that is meant, freeze them, or leave them out of the optimizer, and the lint is silent.
 
     Broken:
         features = self.backbone(x).detach()
@@ -25,20 +26,26 @@ def leftover_stop_gradient(e: Evidence) -> Iterator[Finding]:
         gt.freeze(self.backbone)
         features = gt.stop_gradient(self.backbone(x))
     """
-    trainable = {p.path for p in e.trainable}
-    for cut in e.flow.cuts():
-        killed = [p for p in cut.killed if p in trainable]
-        if not killed or not isinstance(cut.by, Node) or cut.by.op != "stop_gradient":
+    held = {p.path for p in e.trainable if e.groups is None or p.group is not None}
+    for cut in e.cuts:
+        if not cut.killed or not isinstance(cut.by, Node) or cut.by.op != "stop_gradient":
             continue
         if cut.target.name in e.crossings.cuts:
             continue  # a no_grad block: GT-B02
-        yield leftover_stop_gradient.finding(
-            Site.of(cut.by.location),
-            "stop_gradient keeps the gradient from trainable parameters",
-            "no other way leads from them to the loss",
-            "remove it, or gt.freeze what is not to learn",
-            killed,
-        )
+        left_out = explained_by_straight_through(e, cut)
+        for severity, names in (
+            ("warning", [p for p in cut.killed if p in held and p not in left_out]),
+            ("info", [p for p in cut.killed if p not in held and p not in left_out]),
+        ):
+            if names:
+                yield leftover_stop_gradient.finding(
+                    Site.of(cut.by.location),
+                    "stop_gradient keeps the gradient from trainable parameters",
+                    "no other way leads from them to the loss",
+                    "remove it, or gt.freeze what is not to learn",
+                    names,
+                    severity,
+                )
 
 
 @rule("GT-B02", "warning", "S", "parameters inside a no_grad block")
@@ -54,23 +61,22 @@ def leftover_no_grad(e: Evidence) -> Iterator[Finding]:
         h = self.encoder(x)
         return self.head(h)
     """
-    trainable = {p.path for p in e.trainable}
-    for cut in e.flow.cuts():
-        killed = [p for p in cut.killed if p in trainable]
-        if killed and cut.target.name in e.crossings.cuts:
+    for cut in e.cuts:
+        if cut.killed and cut.target.name in e.crossings.cuts:
             yield leftover_no_grad.finding(
                 Site.of(e.crossings.cuts[cut.target.name]),
                 "no_grad keeps the gradient from trainable parameters",
                 "what is computed inside the block is a constant for the gradient",
                 "move the block, or gt.freeze what is not to learn",
-                killed,
+                cut.killed,
             )
 
 
 @rule("GT-B07", "error", "S", "a discrete op on every path")
 def discrete(e: Evidence) -> Iterator[Finding]:
-    """argmax, comparisons, sorting orders and casts to integers are steps: they have no derivative, and parameters
-    whose every way to the loss runs through one cannot learn. As an index or a mask beside another way they are fine.
+    """argmax, comparisons, sorting orders, samples and casts to integers are steps: they have no derivative, and
+    parameters whose every way to the loss runs through one cannot learn. As an index or a mask beside another way they
+    are fine.
 
     Broken:
         p = gt.one_hot(gt.argmax(logits, -1), 10)
@@ -80,21 +86,105 @@ def discrete(e: Evidence) -> Iterator[Finding]:
         p = gt.softmax(logits, -1)
         loss = gt.mse_loss(p, y)
     """
-    for cut in e.flow.cuts():
-        if not cut.killed or not isinstance(cut.by, Node) or cut.by.op == "stop_gradient":
-            continue
-        if is_opaque(cut) and cut.target.type.is_float:
-            continue  # GT-A05, or what lies behind has stopped the gradient already
-        to_integers = cut.by.op == "cast" and not cut.target.type.is_float
-        if to_integers or (cut.reason and cut.reason.kind == "not differentiable"):
-            why = "integers carry no gradient" if to_integers else cut.reason.reason if cut.reason else ""
+    for cut in e.cuts:
+        killed = [p for p in cut.killed if p not in explained_by_straight_through(e, cut)]
+        if killed and isinstance(cut.by, Node) and _is_discrete(cut):
+            op = cut.by.op
             yield discrete.finding(
                 Site.of(cut.by.location),
-                f"{cut.by.op} has no gradient, and no other way leads to the loss",
-                why,
-                "a smooth form (softmax, sigmoid), or x + gt.stop_gradient(step(x) - x) where the step is meant",
+                f"{op} has no gradient, and no other way leads to the loss",
+                cut.reason.reason if cut.reason else "whole numbers carry no gradient",
+                _SMOOTH.get(op, "a smooth form, or x + gt.stop_gradient(step(x) - x) where the step is meant"),
+                killed,
+            )
+
+
+def _is_discrete(cut: Cut) -> bool:
+    assert isinstance(cut.by, Node)
+    if cut.by.op in ("stop_gradient", "callback"):
+        return False
+    if not cut.target.type.is_float:
+        return cut.by.op == "cast" or cut.reason is not None
+    return cut.reason is not None and cut.reason.kind == "not differentiable"
+
+
+_THRESHOLD = "gt.sigmoid(x - threshold), or x + gt.stop_gradient(step(x) - x) where the step is meant"
+_CHOICE = "gt.softmax(x, -1), or p + gt.stop_gradient(onehot - p) with p = gt.softmax(x, -1)"
+_SMOOTH: dict[str, str] = {
+    **dict.fromkeys(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"), _THRESHOLD),
+    **dict.fromkeys(("argmax", "argmin"), _CHOICE),
+    "cast": "keep it a float, or x + gt.stop_gradient(step(x) - x) where the step is meant",
+}
+
+
+@rule("GT-B08", "error", "S", "a derivative that is not that of its function")
+def wrong_backward(e: Evidence) -> Iterator[Finding]:
+    """The derivative given to `gt.custom_vjp` or `gt.callback` is compared with finite differences when it is first
+    used; the lint compares those of all ops, where a gradient of the program disagrees with differences. What a
+    backward says None for has no gradient at all.
+
+    Broken:
+        def backward(saved, g):
+            return g * saved, None  # the bias
+
+    Right:
+        def backward(saved, g):
+            return g * saved, gt.sum(g, 0)
+    """
+    for w in e.probe.wrong if e.probe else ():
+        value = next((v for n in e.graph.nodes for v in n.outputs if v.name == w.value.name), None)
+        node = e.flow.producer.get(value) if value is not None else None
+        if node is None or value is None:
+            continue
+        source = node.inputs[w.operand - 1]
+        fed = e.flow.would_feed(source) if isinstance(source, Value) else []
+        trainable = {p.path for p in e.trainable}
+        yield wrong_backward.finding(
+            Site.of(node.location),
+            f"the derivative of {node.op} is not that of its forward",
+            f"argument {w.operand} is off by {100 * w.error:.2g} % of finite differences",
+            f"the derivative of this very formula: {OPS[node.op].formula}",
+            [p for p in fed if p in trainable],
+        )
+    for cut in e.cuts:
+        if cut.killed and isinstance(cut.by, Node) and cut.by.op == "custom_vjp" and cut.source.type.is_float:
+            name = cut.by.attrs.get("name", "the function")
+            yield wrong_backward.finding(
+                Site.of(cut.by.location),
+                f"the backward of {name} gives no gradient for argument {_slot(cut)}",
+                "None says that the result does not depend on it, and no other way leads to the loss",
+                f"return the gradient of argument {_slot(cut)} too",
                 cut.killed,
             )
+
+
+@rule("GT-B09", "error", "S", "an argument that carries no gradient")
+def one_sided(e: Evidence) -> Iterator[Finding]:
+    """An op may be differentiable in some of its arguments alone. Losses are not like that here: `gt.mse_loss(y, pred)`
+    has the same gradient as `gt.mse_loss(pred, y)`.
+
+    Broken:
+        y = op_of_one_side(table, h @ w)
+
+    Right:
+        y = op_of_one_side(h @ w, table)
+    """
+    for cut in e.cuts:
+        if not cut.killed or not isinstance(cut.by, Node) or not cut.source.type.is_float:
+            continue
+        if OPS[cut.by.op].nondiff is None and cut.target.type.is_float and cut.by.op not in ("custom_vjp", "callback"):
+            yield one_sided.finding(
+                Site.of(cut.by.location),
+                f"{cut.by.op} has no gradient for argument {_slot(cut)}",
+                "no other way leads to the loss",
+                "another argument order, or another op",
+                cut.killed,
+            )
+
+
+def _slot(cut: Cut) -> int:
+    assert isinstance(cut.by, Node)
+    return next((i for i, o in enumerate(cut.by.inputs, 1) if o is cut.source), 0)
 
 
 @rule("GT-C07", "error", "S", "a step function on every path")
@@ -107,13 +197,14 @@ def piecewise_constant(e: Evidence) -> Iterator[Finding]:
     Right:
         loss = gt.mean((z + gt.stop_gradient(gt.round(z) - z) - y) ** 2)
     """
-    for cut in e.flow.cuts():
+    for cut in e.cuts:
+        killed = [p for p in cut.killed if p not in explained_by_straight_through(e, cut)]
         flat = isinstance(cut.by, Node) and cut.reason is not None and cut.reason.kind == "zero almost everywhere"
-        if cut.killed and flat and isinstance(cut.by, Node):
+        if killed and flat and isinstance(cut.by, Node) and cut.target.type.is_float:
             yield piecewise_constant.finding(
                 Site.of(cut.by.location),
                 f"{cut.by.op} has derivative 0, and no other way leads to the loss",
                 cut.reason.reason if cut.reason else OPS[cut.by.op].formula,
                 "x + gt.stop_gradient(step(x) - x), which passes the gradient straight through",
-                cut.killed,
+                killed,
             )

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ....ir.graph import Graph, Node
+from ....ir.graph import Graph, Node, Value
 from ..branches import branches, only_elsewhere
 from ..evidence import Evidence, Param
 from ..finding import Finding, Site
@@ -30,13 +30,38 @@ def not_registered(e: Evidence) -> Iterator[Finding]:
         self.heads = [gt.nn.Linear(8, 8) for _ in range(4)]  # or a list, tuple or dict of modules
     """
     for p in e.trainable:
-        if not p.registered and not p.in_trace and e.is_read(p.path):
+        if not p.registered and p.omitted is None and not p.in_trace and e.is_read(p.path):
             yield not_registered.finding(
                 Site.of(p.created),
                 "used in forward, but in no parameter list of the model",
                 "it lies in something that parameters() does not walk",
                 "keep it in a gt.Module, or in a list, tuple or dict of one; gt.freeze it if that is meant",
                 [p.path],
+            )
+
+
+@rule("GT-D02", "error", "S", "a parameter that parameters() leaves out")
+def left_out_by_hand(e: Evidence) -> Iterator[Finding]:
+    """A `parameters()` or `named_parameters()` that is written by hand forgets what was added later. Modules find their
+    parameters themselves.
+
+    Broken:
+        def parameters(self):
+            return [*self.tok.parameters(), *self.blocks.parameters()]  # and self.pos?
+
+    Right:
+        # no parameters() at all: gt.Module walks attributes, lists, tuples and dicts
+    """
+    for p in e.trainable:
+        held = p.registered and (e.groups is None or p.group is not None)
+        if p.omitted is not None and not held and e.is_read(p.path):
+            yield left_out_by_hand.finding(
+                Site.of(p.omitted),
+                "used in forward, but not returned here: no optimizer sees it",
+                "the list is written by hand, and lacks it",
+                "leave the method out: gt.Module finds its parameters itself; or gt.freeze what is not to learn",
+                [p.path],
+                escape=Site.of(p.created),
             )
 
 
@@ -53,7 +78,7 @@ def constant_weight(e: Evidence) -> Iterator[Finding]:
         self.w = gt.Parameter(np.random.randn(8, 8) * 0.1)  # or gt.buffer(...), where it is not to learn
     """
     for p in e.params:
-        if p.in_trace:
+        if p.in_trace and e.flow.input(p.path) not in e.flow.returns:  # of raw data: GT-A07
             yield constant_weight.finding(
                 Site.of(p.created),
                 "a Parameter is made in forward, another one in every call",
@@ -77,7 +102,8 @@ def _weight_like(e: Evidence, node: Node) -> np.ndarray | None:
     """The constant factor of a product with activations that looks drawn at random: no value twice, spread around 0."""
     if node.op != "matmul":
         return None
-    returned = e.flow.returns
+    changed = {c.value for c in (e.retraces.perturbed or ())} if e.retraces else set()
+    returned = {*e.flow.returns, *changed}  # groups A and B speak of these
     for operand in node.values():
         source = e.flow.producer.get(operand)
         while source is not None and source.op in ("permute", "cast"):
@@ -147,6 +173,8 @@ def outside_the_loss(e: Evidence) -> Iterator[Finding]:
     Right:
         return reconstruction + 0.1 * auxiliary
     """
+    if e.loss is not None and isinstance(e.loss, Value) and not e.flow.parameters_of(e.loss):
+        return  # not one parameter has a part in the loss: GT-A08
     for p in e.dead:
         value = e.flow.input(p.path)
         if value is None or not e.is_read(p.path) or e.flow.is_needed(p.path):

@@ -48,7 +48,8 @@ def left_out(e: Evidence) -> Iterator[Finding]:
     """
     if e.groups is None or any(g.strangers for g in e.groups):
         return  # GT-E03 speaks of an optimizer that was made for something else
-    missing = [p.path for p in e.trainable if p.registered and p.group is None and e.flow.reaches(p.path)]
+    unheld = [p for p in e.trainable if p.registered and p.group is None and p.omitted is None]  # or else GT-D02
+    missing = [p.path for p in unheld if e.flow.reaches(p.path)]
     if not missing:
         return
     held = [p for p in e.trainable if p.group is not None and e.flow.reaches(p.path)]
