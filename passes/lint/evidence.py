@@ -14,6 +14,7 @@ from ...ir.graph import Graph, Operand, Value
 from ...ir.location import Location
 from .finding import Finding, Site
 from .flow import Flow
+from .proofs import Proofs
 
 
 @dataclass(frozen=True)
@@ -161,10 +162,14 @@ class Evidence:
     watched: Watched | None = None
     explained: Sequence[Finding] = ()
     flow: Flow = field(default=None, repr=False)  # type: ignore[assignment]  # who depends on whom, where gradient stops
+    proofs: Proofs = field(default=None, repr=False)  # type: ignore[assignment]  # what arithmetic says of it
 
     def __post_init__(self) -> None:
         if self.flow is None:
             object.__setattr__(self, "flow", Flow(self.graph, self.roots, self.crossings.reentries))
+        if self.proofs is None:
+            arrays = {p.path: p.array for p in self.params}
+            object.__setattr__(self, "proofs", Proofs(self.flow, arrays, [p.path for p in self.trainable]))
 
     @property
     def roots(self) -> list[Value]:
