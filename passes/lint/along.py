@@ -212,19 +212,16 @@ def every(sums: Sequence[tuple[ZeroSum, ...]]) -> tuple[ZeroSum, ...]:
     """What holds of all of several values, and so of their sum: over the axes of one and of the other together."""
     found = sums[0]
     for more in sums[1:]:
-        found = tuple(
-            dict.fromkeys(
-                replace(a, axes=a.axes | b.axes, masked=a.masked and b.masked)
-                for a in found
-                for b in more
-                if a.rows is None and b.rows is None
-            )
-        )
+        pairs = [(a, b) for a in found for b in more if a.rows is None and b.rows is None]
+        both = {a.axes | b.axes: replace(a, axes=a.axes | b.axes, masked=a.masked and b.masked) for a, b in pairs}
+        found = tuple(both.values())
     return found
 
 
 def _both(node: Node, sums: Sequence[tuple[ZeroSum, ...]], shape: Shape) -> tuple[ZeroSum, ...]:
-    return every([tuple(_shifted(s, len(shape) - o.type.ndim) for s in g) for o, g in zip(node.inputs, sums, strict=True)])
+    return every(
+        [tuple(_shifted(s, len(shape) - o.type.ndim) for s in g) for o, g in zip(node.inputs, sums, strict=True)]
+    )
 
 
 def _scaled(

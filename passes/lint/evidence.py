@@ -35,7 +35,8 @@ class Param:
 @dataclass(frozen=True)
 class Group:
     """A group of the optimizer `kind`: how many parameters it holds, the shapes of those that are not the model's, its
-    options, and its learning rate at some steps."""
+    options, and its learning rate at some steps. `updates` are the programs of an update that the user has written,
+    each with the parameters that it serves, and `returns` the line at which it ends."""
 
     kind: str
     size: int
@@ -44,6 +45,8 @@ class Group:
     options: Mapping[str, Any] = field(default_factory=dict)
     rates: tuple[float, ...] = ()
     created: Location | None = None
+    updates: Sequence[tuple[tuple[str, ...], Graph]] = ()
+    returns: Location | None = None
 
 
 @dataclass(frozen=True)

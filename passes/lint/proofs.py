@@ -9,13 +9,25 @@ from functools import cached_property
 import numpy as np
 
 from ...ir.dims import DimScope, dim_scope
-from ...ir.graph import Graph, Node, Value
+from ...ir.graph import Graph, Node, Operand, Value
 from .along import NONE, Axes, constant_along, constants, ones
 from .facts import Fact, look_through, number
 from .flow import Edge, Flow
-from .ranges import ZERO, Range, ranges
+from .masks import removed, static_arrays
+from .ranges import ZERO, Range, of_number, ranges
 from .same import Same
+from .sizes import Sizes
+from .unread import Unread, unread_rows
 from .vanishing import Vanished, Vanishing, vanishing
+
+
+@dataclass(frozen=True)
+class Units:
+    """A product over `count` units that are alike; `parameters` on both sides make them so."""
+
+    node: Node
+    parameters: tuple[str, ...]
+    count: int
 
 
 @dataclass(frozen=True)
@@ -64,6 +76,27 @@ class Proofs:
     def flow(self) -> Flow:
         returns = [r for found in self.plain.returns.values() for r in found]
         return Flow(self.graph, self.plain.roots, returns, self.edges) if self.edges else self.plain
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        return Sizes(self.graph)
+
+    @cached_property
+    def static(self) -> dict[Value, np.ndarray]:
+        """Arrays that no input takes part in."""
+        return static_arrays(self.graph, self.same)
+
+    @cached_property
+    def removed(self) -> dict[Value, np.ndarray]:
+        """Where scores are masked by -inf for all inputs."""
+        return removed(self.graph, self.ranges, self.static)
+
+    @cached_property
+    def unread(self) -> list[Unread]:
+        return unread_rows(self.plain, self.static)
+
+    def range_of(self, operand: Operand) -> Range:
+        return self.ranges[operand] if isinstance(operand, Value) else of_number(operand.value)
 
     def losses(self, *kinds: str) -> list[Loss]:
         """Where trainable parameters that are joined to the loss lose their gradient for reasons of these kinds: one
@@ -123,7 +156,7 @@ class Proofs:
         """The edges that carry no gradient as long as these parameters are zero."""
         found = ranges(self.graph, self.same, dict.fromkeys(zeros, ZERO))
 
-        def known(operand):  # noqa: ANN001, ANN202
+        def known(operand: Operand) -> Fact:
             operand = self.same.of(operand)
             return Fact(found[operand]) if isinstance(operand, Value) else number(operand)
 
@@ -160,8 +193,8 @@ class Proofs:
 
     # what starts alike ------------------------------------------------------------------------------------------------
     @cached_property
-    def alike(self) -> list[tuple[Node, tuple[str, ...], int]]:
-        """Products over units that start alike and stay so: the node, the parameters on both sides, how many units.
+    def alike(self) -> list[Units]:
+        """Products over units that start alike and stay so.
 
         By induction as above: parameters keep an axis along which they are constant if their gradients are constant
         along it as long as all of them are.
@@ -183,9 +216,7 @@ class Proofs:
         }
         return [found for node in self.graph.nodes if (found := self._units(node, constant, matrices)) is not None]
 
-    def _units(
-        self, node: Node, constant: dict[Value, Axes], matrices: set[str]
-    ) -> tuple[Node, tuple[str, ...], int] | None:
+    def _units(self, node: Node, constant: dict[Value, Axes], matrices: set[str]) -> Units | None:
         """A product x @ y that sums over units which are all alike, in both factors."""
         if node.op != "matmul" or not any(v in self.flow.alive for v in node.outputs):
             return None
@@ -199,4 +230,4 @@ class Proofs:
             sides.append([p for p in self.flow.feeding(operand) if p in matrices and self.flow.reaches(p)])
         if not isinstance(units, int) or units < 2 or not all(sides):
             return None
-        return node, tuple(dict.fromkeys((*sides[0], *sides[1]))), units
+        return Units(node, tuple(dict.fromkeys((*sides[0], *sides[1]))), units)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -236,7 +236,7 @@ def _rising(name: str, least: float = -INF, greatest: float = INF) -> Callable[.
     """Of a function that does not decrease, for operands from `least` to `greatest`."""
 
     def rule(node: Node, *given: Range) -> Range:
-        if any(x.low < least and x.high <= least or x.high > greatest and x.low >= greatest for x in given):
+        if any((x.low < least and x.high <= least) or (x.high > greatest and x.low >= greatest) for x in given):
             return ANY  # NaN
         inside = [Range(min(max(x.low, least), greatest), max(min(x.high, greatest), least)) for x in given]
         return _ends(name, *inside)
@@ -416,7 +416,7 @@ RULES: dict[str, Callable[..., Range]] = {
     "logical_or": _plain(maximum),
     "logical_not": _plain(_not),
     # shapes and generators
-    **{n: _first for n in "reshape permute broadcast_to slice take".split()},
+    **dict.fromkeys("reshape permute broadcast_to slice take".split(), _first),
     "unslice": _plain(lambda x: x | ZERO),
     "concat": _hull,
     "full": lambda node: of_number(node.attrs["value"]),
@@ -427,7 +427,7 @@ RULES: dict[str, Callable[..., Range]] = {
     "scatter_add": _plain(lambda index, x: Range(-INF if x.low < 0 else 0, INF if x.high > 0 else 0)),
     # reductions and products
     "sum": _sum,
-    **{n: _first for n in ("mean", "max", "min")},
+    **dict.fromkeys(("mean", "max", "min"), _first),
     **{n: lambda node, x: x if _count(node).low > 0 else UNIT for n in ("any", "all")},
     "prod": _prod,
     "var": _spread,

@@ -17,14 +17,12 @@ from .along import Axes, ZeroSum, all_axes, every, ones
 from .derivative import differentiable_operands
 from .facts import Fact, look_through, number
 from .flow import Edge
-from .ranges import ONE, ZERO, Range
-from .same import OF_ONE, Same, reduced_axes
+from .patterns import average_of_one, fixed_sum, invariant_axes, share, taken_away
+from .ranges import ZERO, Range
+from .same import Same
 
 MASKED = -1e4  # a score that is as good as -inf: e**-1e4 is 0
 
-# softmax and the like subtract from what they see what all of a row have in common
-INVARIANT = ("softmax", "log_softmax", "nll_from_logits", "cross_entropy_from_logits", "layer_norm", "var", "std")
-SHIFTED = ("mean", "max", "min", "logsumexp")  # R(x + c) = R(x) + c, so that x - R(x) does not see c
 ONE_ELEMENT = ("softmax", "log_softmax", "nll_from_logits", "layer_norm", "var", "std")
 
 
@@ -128,7 +126,7 @@ class _Backward:
     def _facts(self, node: Node, totals: Sequence[_Part]) -> tuple[list[Fact], set[int]]:
         """What is known of the cotangents of the operands, and the operands whose share is in another's already."""
         facts, seed = look_through(node, [t.fact for t in totals], self._known), totals[0].fact
-        axes, pair = self._invariant_axes(node), self._taken_away(node)
+        axes, pair = invariant_axes(node), taken_away(self.same, node)
         if axes is not None:
             masked = node.op in ("softmax", "nll_from_logits", "cross_entropy_from_logits")
             facts[0] = _with_sums(facts[0], ZeroSum(axes, node, masked))
@@ -144,7 +142,7 @@ class _Backward:
             constant = seed.constant if by.op == "mean" else ones(node.inputs[i].type.shape)
             facts[i] = Fact(constant=constant, sums=tuple(before) or (ZeroSum(axes, node),))
             return facts, {1 - i}
-        if self._share(node) is not None:
+        if share(self.same, node) is not None:
             facts[0] = Fact(constant=ones(node.inputs[0].type.shape))
             return facts, {1}
         return facts, set()
@@ -164,11 +162,8 @@ class _Backward:
             return Vanished(self._why_constant(node))
         if fact.zero_by is not None:
             return Vanished("shift", fact.zero_by)
-        flat = self._invariant_axes(node) if node.op in ("softmax", "layer_norm") else self._share(node)
-        pair = self._taken_away(node)
-        if pair is not None and pair[2].op == "mean":
-            flat = pair[1]
-        if flat is not None and flat <= seed.constant:
+        axes = fixed_sum(self.same, node)
+        if axes is not None and axes <= seed.constant:
             return Vanished("summed")
         if fact.range == ZERO:
             return Vanished("mask" if node.op == "where" else "factor" if node.op in FACTORS else "saturated")
@@ -176,80 +171,18 @@ class _Backward:
 
     def _why_constant(self, node: Node) -> str:
         if node.op in ("sub", "div") and self.same.equal(node.inputs[0], node.inputs[1]):
-            return "single" if self._of_one(node) else "equal"
+            return "equal" if average_of_one(self.same, node) is None else "single"
         if node.op in ONE_ELEMENT:
             return "single"
         if node.op in FACTORS and any(self._range(o) == ZERO for o in node.inputs):
             return "factor"
         return "factor" if node.op == "pow" else "mask" if node.op == "where" else "saturated"
 
-    def _of_one(self, node: Node) -> bool:
-        """Whether one side of x - x was taken for an average, of one element."""
-        for operand in node.inputs:
-            made = self._producer(operand)
-            while made is not None and made.op in ("reshape", "broadcast_to"):
-                made = self._producer(made.inputs[0])
-            if made is not None and made.op in OF_ONE:
-                return True
-        return False
-
-    def _producer(self, operand: Operand) -> Node | None:
-        return self.same.producer.get(operand) if isinstance(operand, Value) else None
-
-    # invariances ------------------------------------------------------------------------------------------------------
-    def _invariant_axes(self, node: Node) -> Axes | None:
-        """The axes along which a shift of the first operand does not change the result."""
-        if node.op not in INVARIANT:
-            return None
-        last = node.inputs[0].type.ndim - 1
-        return frozenset(reduced_axes(node.attrs)) if "axes" in node.attrs or "axis" in node.attrs else frozenset({last})
-
-    def _taken_away(self, node: Node) -> tuple[int, Axes, Node] | None:
-        """x - R(x) (or R(x) - x) with R a mean, a maximum, ...: which operand is x, the axes of R, and its node."""
-        if node.op != "sub":
-            return None
-        for i in (0, 1):
-            x, other = node.inputs[i], node.inputs[1 - i]
-            by = self._reduction_of(x, other, SHIFTED)
-            if by is not None:
-                return i, frozenset(reduced_axes(by.attrs)), by
-        return None
-
-    def _share(self, node: Node) -> Axes | None:
-        """The axes of e / sum(e), whose sum over them is 1."""
-        if node.op not in ("div", "mul"):
-            return None
-        e, total = node.inputs
-        inverse = self.same.made(self.same.root(total)) if node.op == "mul" else None
-        if node.op == "mul":
-            if inverse is None or inverse.op not in ("div", "reciprocal"):
-                return None
-            if inverse.op == "div" and self._range(inverse.inputs[0]) != ONE:
-                return None
-        by = self._reduction_of(e, total, ("sum", "mean"), inverse)
-        return None if by is None else frozenset(reduced_axes(by.attrs))
-
-    def _reduction_of(self, x: Operand, r: Operand, ops: Sequence[str], inverse: Node | None = None) -> Node | None:
-        """The node that computes `r` (or what `inverse` makes `r` of), if it is one of `ops` of `x`, and `r` is laid
-        out to meet x along the axes that are left."""
-        if not isinstance(x, Value):
-            return None
-        spread = self.same.made(r)
-        if spread is not None and spread.op == "broadcast_to" and spread.output.type.ndim == x.type.ndim:
-            r = spread.inputs[0]
-        by = self.same.made(self.same.root(r if inverse is None else inverse.inputs[-1]))
-        if by is None or by.op not in ops or not self.same.equal(by.inputs[0], x):
-            return None
-        axes, shape = reduced_axes(by.attrs), r.type.shape
-        met = (*[1] * (x.type.ndim - len(shape)), *shape)
-        kept = [1 if i in axes else d for i, d in enumerate(x.type.shape)]
-        return by if same_shape(met, kept) else None
-
     def _balanced(self, node: Node, i: int, total: _Part) -> tuple[ZeroSum, ...]:
         """Axes over which the i-th operand times its cotangent sums to zero."""
-        share = self._share(node)
-        if share is not None and i == 0:
-            return (ZeroSum(share, node),)
+        axes = share(self.same, node) if i == 0 else None
+        if axes is not None:
+            return (ZeroSum(axes, node),)
         if not total.balanced or not _same_shape(node.inputs[i], node.output):
             return ()
         if node.op == "mul" or (node.op == "div" and i == 0):

@@ -1,5 +1,5 @@
 """The rules, one file for each group of the catalogue. Importing this package fills `rule.RULES`."""
 
-from . import cutting, freezing, leaving, numbers, registering, training
+from . import cutting, freezing, leaving, losses, numbers, registering, starting, training, zeros
 
-__all__ = ["cutting", "freezing", "leaving", "numbers", "registering", "training"]
+__all__ = ["cutting", "freezing", "leaving", "losses", "numbers", "registering", "starting", "training", "zeros"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ....ir.graph import Node
-from ....ir.op import OPS
 from ..evidence import Evidence
 from ..finding import Finding, Site
 from ..rule import rule
@@ -90,27 +89,5 @@ def discrete(e: Evidence) -> Iterator[Finding]:
                 f"{cut.by.op} has no gradient, and no other way leads to the loss",
                 why,
                 "a smooth form (softmax, sigmoid), or x + gt.stop_gradient(step(x) - x) where the step is meant",
-                cut.killed,
-            )
-
-
-@rule("GT-C07", "error", "S", "a step function on every path")
-def piecewise_constant(e: Evidence) -> Iterator[Finding]:
-    """round, floor and sign are flat: their derivative is 0 everywhere, and what feeds them learns nothing.
-
-    Broken:
-        loss = gt.mean((gt.round(z) - y) ** 2)
-
-    Right:
-        loss = gt.mean((z + gt.stop_gradient(gt.round(z) - z) - y) ** 2)
-    """
-    for cut in e.flow.cuts():
-        flat = isinstance(cut.by, Node) and cut.reason is not None and cut.reason.kind == "zero almost everywhere"
-        if cut.killed and flat and isinstance(cut.by, Node):
-            yield piecewise_constant.finding(
-                Site.of(cut.by.location),
-                f"{cut.by.op} has derivative 0, and no other way leads to the loss",
-                cut.reason.reason if cut.reason else OPS[cut.by.op].formula,
-                "x + gt.stop_gradient(step(x) - x), which passes the gradient straight through",
                 cut.killed,
             )

@@ -1,0 +1,124 @@
+"""Group H: the loss and the optimizer are not used as they are meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ....ir.graph import Graph, Node, Operand, Value
+from ....ir.location import Location
+from ..evidence import Evidence
+from ..finding import Finding, Site
+from ..pairing import pairings
+from ..probabilities import squashed_twice
+from ..ranges import ranges
+from ..report import shown_path
+from ..rule import rule
+from ..same import Same
+
+
+@rule("GT-H01", "warning", "K", "a softmax or sigmoid too many")
+def squashed(e: Evidence) -> Iterator[Finding]:
+    """cross_entropy and binary_cross_entropy_with_logits take logits and apply softmax or sigmoid themselves. Given
+    probabilities, they see numbers between 0 and 1 only: the loss has a floor far from 0 (1.46 for 10 classes), and the
+    gradient is small. log_softmax of log_softmax changes nothing, and is not meant.
+
+    Broken:
+        loss = gt.cross_entropy(gt.softmax(out, -1), target)
+
+    Right:
+        loss = gt.cross_entropy(out, target)
+    """
+    for found in squashed_twice(e):
+        yield squashed.finding(
+            Site.of(found.first.location),
+            f"{found.loss} takes logits, and gets what {found.name} has made of them",
+            f"{found.loss}{_at(found.second)} applies {found.again} itself",
+            f"give it the logits, without {found.name}",
+            found.parameters,
+        )
+
+
+def _at(node: Node) -> str:
+    where = Site.of(node.location)
+    return f" at {shown_path(where.file)}:{where.line}" if where else ""
+
+
+@rule("GT-H02", "error", "K", "prediction and target broadcast against each other")
+def broadcast(e: Evidence) -> Iterator[Finding]:
+    """(N, 1) and (N,) broadcast to (N, N): every prediction is compared with every target, and the best that the model
+    can do is to predict their mean. All gradients are finite and nonzero. Losses over all pairs on purpose say so by a
+    new axis (`pred[:, None] - y[None, :]`), and are not meant.
+
+    Broken:
+        loss = ((pred - y) ** 2).mean()  # pred: (N, 1), y: (N,)
+
+    Right:
+        loss = ((pred[:, 0] - y) ** 2).mean()
+    """
+    for found in pairings(e):
+        yield broadcast.finding(
+            Site.of(found.node.location),
+            f"{found.prediction} and {found.target} broadcast to {found.result}: every prediction meets every target",
+            "prediction and target have their axes in different places, and both are repeated",
+            "shapes that agree: pred[:, 0] for (N, 1), or y[:, None] for (N,)",
+            found.parameters,
+            severity="warning" if found.reshaped else "error",
+        )
+
+
+@rule("GT-H03", "error", "S", "an update that ignores the gradient")
+def update_without_gradient(e: Evidence) -> Iterator[Finding]:
+    """A step of gradtape is one program: it cannot be left out, come too late, or use gradients that were cleared. But
+    an update function can give back the parameter as it was, or compute the new one without the gradient.
+
+    Broken:
+        def update(param, grad, state, scalars):
+            param - scalars["lr"] * grad
+            return param, state
+
+    Right:
+        def update(param, grad, state, scalars):
+            return param - scalars["lr"] * grad, state
+    """
+    for group in e.groups or ():
+        judged = [(paths, _without_gradient(graph)) for paths, graph in group.updates]
+        for paths, why in judged:
+            if why is not None:
+                message, location = why
+                yield update_without_gradient.finding(
+                    Site.of(location or group.returns or group.created),
+                    message,
+                    "the optimizer's update does not use the gradient",
+                    "return the new parameter, computed from grad; gt.freeze what is not to learn",
+                    paths,
+                    severity="error" if all(w is not None for _, w in judged) else "warning",
+                )
+
+
+def _without_gradient(graph: Graph) -> tuple[str, Location | None] | None:
+    """What is wrong with an update whose new parameter depends on no gradient, and where; None where it does, also by
+    way of the state and a step later."""
+    same = Same(graph)
+    found, outputs = ranges(graph, same), dict(graph.outputs)
+    grad, producer = graph.input("grad"), graph.producers()
+
+    def read(operand: Operand) -> set[str]:
+        """The inputs that something depends on, but for what is multiplied by zero."""
+        seen, stack = set(), [operand]
+        while stack:
+            value = stack.pop()
+            if isinstance(value, Value) and value not in seen and not found[value].is_constant:
+                seen.add(value)
+                stack += producer[value].inputs if value in producer else ()
+        return {v.name for v in seen if v.name in graph.roles}
+
+    reached = read(outputs["param"])
+    while more := {n for s in reached if s.startswith("state.") and s in outputs for n in read(outputs[s])} - reached:
+        reached |= more
+    if grad.name in reached:
+        return None
+    new = outputs["param"]
+    if same.of(new) is graph.input("param"):
+        return "the update returns the parameter as it was", None
+    made = producer.get(new) if isinstance(new, Value) else None
+    return "the new parameter does not depend on the gradient", made.location if made else None
