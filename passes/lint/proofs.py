@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -132,16 +132,16 @@ class Proofs:
         taken out, two that are multiplied stay.
         """
         zeros = {v for v in self._parameters() if self._starts_at_zero(v.name)}
-        fixed = {v for v in zeros if v.name not in self.trainable}
-        zeros = fixed | {v for v in zeros if self.flow.reaches(v.name)}
+        fixed = {v for v in zeros if v.name not in self.trainable or not self.flow.reaches(v.name)}
         while zeros:
-            closed = self._closed_at_zero(zeros)
+            found = ranges(self.graph, self.same, dict.fromkeys(zeros, ZERO))
+            closed = self._closed_in(found)
             if not closed:
                 return []
-            flow = Flow(self.graph, self.plain.roots, (), {**self.edges, **closed})
+            flow = Flow(self.graph, self.plain.roots, (), {*self.edges, *closed})
             moved = {v for v in zeros - fixed if flow.reaches(v.name)}
             if not moved:
-                return self._together(flow, closed, {v.name for v in zeros})
+                return self._together(flow, closed, zeros, found)
             zeros -= moved
         return []
 
@@ -152,36 +152,33 @@ class Proofs:
         array = self.arrays[name]
         return array.size > 0 and not array.flat[0] and not array.any()
 
-    def _closed_at_zero(self, zeros: set[Value]) -> dict[Edge, Vanished]:
-        """The edges that carry no gradient as long as these parameters are zero."""
-        found = ranges(self.graph, self.same, dict.fromkeys(zeros, ZERO))
+    def _closed_in(self, found: Mapping[Value, Range]) -> list[Edge]:
+        """The edges that carry no gradient as long as the ranges are these."""
 
         def known(operand: Operand) -> Fact:
             operand = self.same.of(operand)
             return Fact(found[operand]) if isinstance(operand, Value) else number(operand)
 
-        closed: dict[Edge, Vanished] = {}
+        closed: list[Edge] = []
         for node in self.graph.nodes:
-            if not any(v in self.flow.alive for v in node.outputs):
-                continue
-            if not any(found[v] != self.ranges[v] for v in (*node.values(), *node.outputs)):
+            alive = any(v in self.flow.alive for v in node.outputs)
+            if not alive or not any(found[v] != self.ranges[v] for v in (*node.values(), *node.outputs)):
                 continue
             seeds = [Fact(constant=ones(v.type.shape)) for v in node.outputs]
-            for i, fact in enumerate(look_through(node, seeds, known)):
-                if fact.range == ZERO and self.flow.passes(node)[i]:
-                    closed[node, i] = Vanished("factor")
+            facts = zip(self.flow.passes(node), look_through(node, seeds, known), strict=True)
+            closed += [(node, i) for i, (passes, fact) in enumerate(facts) if passes and fact.range == ZERO]
         return closed
 
-    def _together(self, flow: Flow, closed: dict[Edge, Vanished], zeros: set[str]) -> list[Loss]:
+    def _together(
+        self, flow: Flow, closed: Sequence[Edge], zeros: set[Value], found: Mapping[Value, Range]
+    ) -> list[Loss]:
         """The losses at these edges; those that have a parameter in common are one."""
         groups: list[tuple[list[Edge], set[str], set[str]]] = []
         for edge in closed:
             killed = set(self._killed(flow, self.flow, [edge]))
             if not killed:
                 continue
-            node = edge[0]
-            causes = {p for v in node.values() for p in self.plain.parameters_of(v)} & zeros
-            edges = [edge]
+            edges, causes = [edge], self._made_zero_by(edge[0], zeros, found)
             for group in [g for g in groups if (g[1] | g[2]) & (killed | causes)]:
                 groups.remove(group)
                 edges, killed, causes = [*group[0], *edges], killed | group[1], causes | group[2]
@@ -190,6 +187,20 @@ class Proofs:
         return [
             Loss(tuple(e), tuple(n for n in order if n in k), tuple(n for n in order if n in c)) for e, k, c in groups
         ]
+
+    def _made_zero_by(self, node: Node, zeros: set[Value], found: Mapping[Value, Range]) -> set[str]:
+        """Those of the parameters `zeros` that make an operand of `node` zero."""
+        causes, seen, stack = set(), set(), list(node.inputs)
+        while stack:
+            value = stack.pop()
+            if not isinstance(value, Value) or value in seen or found[value] != ZERO:
+                continue
+            seen.add(value)
+            if value in zeros:
+                causes.add(value.name)
+            elif value in self.plain.producer:
+                stack += self.plain.producer[value].inputs
+        return causes
 
     # what starts alike ------------------------------------------------------------------------------------------------
     @cached_property
@@ -211,12 +222,10 @@ class Proofs:
             if kept == known:
                 break
             known = kept
-        matrices = {
-            v.name for v, axes in known.items() if v.type.ndim > 1 and axes & large[v] and v.name in self.trainable
-        }
-        return [found for node in self.graph.nodes if (found := self._units(node, constant, matrices)) is not None]
+        found = (self._units(node, constant, known) for node in self.graph.nodes)
+        return [units for units in found if units is not None]
 
-    def _units(self, node: Node, constant: dict[Value, Axes], matrices: set[str]) -> Units | None:
+    def _units(self, node: Node, constant: Mapping[Value, Axes], known: Mapping[Value, Axes]) -> Units | None:
         """A product x @ y that sums over units which are all alike, in both factors."""
         if node.op != "matmul" or not any(v in self.flow.alive for v in node.outputs):
             return None
@@ -227,7 +236,9 @@ class Proofs:
         for operand, axis in zip((x, y), inner, strict=True):
             if not isinstance(operand, Value) or axis not in constant.get(operand, NONE):
                 return None
-            sides.append([p for p in self.flow.feeding(operand) if p in matrices and self.flow.reaches(p)])
+            origins = [v for v, a in self.sizes.origins(operand, axis) if v.type.ndim > 1 and a in known.get(v, NONE)]
+            sides.append([v.name for v in origins if v.name in self.trainable and self.flow.reaches(v.name)])
         if not isinstance(units, int) or units < 2 or not all(sides):
             return None
-        return Units(node, tuple(dict.fromkeys((*sides[0], *sides[1]))), units)
+        alike = {*sides[0], *sides[1]}
+        return Units(node, tuple(p for p in self.arrays if p in alike), units)

@@ -1,8 +1,8 @@
 """Between which two numbers the elements of every value lie, for all inputs: an interval analysis of a traced graph.
 
 The numbers are those of real arithmetic: rounding may carry an element past a bound by as much as it carries any
-result. Nothing is said of NaN and of what is computed from it, and 0 times anything counts as 0. Inputs and parameters
-may be anything that their dtype can hold; the result of an op that is not in the tables here may be, too.
+result. Nothing is said of NaN and of what is computed from it; 0 times anything counts as 0, and 1 / 0 is inf. Inputs
+and parameters may be anything that their dtype can hold; so may the result of an op that is not in the tables here.
 """
 
 from __future__ import annotations
@@ -91,18 +91,22 @@ def transfer(
     if rule is None:
         return of_type(result.type)
     if node.op in OF_EQUALS and operands[0] is operands[1]:
-        return _held(OF_EQUALS[node.op](given[0]), result.type)
-    return _held(rule(node, *given), result.type)
+        return _held(OF_EQUALS[node.op](given[0]), result.type, node.op)
+    return _held(rule(node, *given), result.type, node.op)
 
 
-def _held(found: Range, kind: TensorType) -> Range:
+WRAPS = ("add", "sub", "mul", "neg", "abs", "square", "pow", "floor_divide", "sum", "prod", "cast")
+
+
+def _held(found: Range, kind: TensorType, op: str) -> Range:
     """What becomes of the range in the dtype: integers wrap around, floats end in infinity and in 0."""
     low, high = found
     if kind.dtype == "bool":
-        return Range(max(low, 0), min(high, 1))
+        return found
     if kind.is_integer:
-        least, greatest = LIMITS[kind.dtype]
-        return found if least <= low and high <= greatest else Range(least, greatest)
+        least, greatest = LIMITS[kind.dtype]  # 2**63 - 1 is rounded to 2**63
+        inside = least < low and high < greatest if op in WRAPS else least <= low and high <= greatest
+        return found if inside else Range(least, greatest)
     largest, smallest = LARGEST[kind.dtype], SMALLEST[kind.dtype]
     low = -INF if low < -largest else 0.0 if 0 < low < smallest else min(low, largest)
     high = INF if high > largest else 0.0 if -smallest < high < 0 else max(high, -largest)
@@ -129,13 +133,21 @@ def mul(x: Range, y: Range) -> Range:
 
 
 def div(x: Range, y: Range) -> Range:
-    if y.low < 0 < y.high or y == ZERO:
+    if y.low < 0 <= y.high or y == ZERO:
         return ANY
-    if y.high <= 0:
+    if y.high < 0:
         return div(neg(x), neg(y))
     # by a number just above 0 the quotient is as large as one likes; inf by inf lies between the others
     ends = [0.0 if a == 0 or b == INF else math.copysign(INF, a) if b == 0 else a / b for a in x for b in y]
     return Range(min(ends), max(ends))
+
+
+def _floor_divide(x: Range, y: Range) -> Range:
+    if y.low <= 0 <= y.high:
+        return ANY
+    low, high = _ends("floor", div(x, y))
+    negative = x.low < 0 < y.high or y.low < 0 < x.high  # if only just, it is -1
+    return Range(min(low, -1.0) if negative else low, high)
 
 
 def reciprocal(x: Range) -> Range:
@@ -182,6 +194,11 @@ def _remainder(x: Range, y: Range) -> Range:
     if y.low > 0:
         return x if x.low >= 0 and x.high < y.low else Range(0, y.high)
     return Range(y.low, 0) if y.high < 0 else ANY
+
+
+def _copysign(x: Range, y: Range) -> Range:
+    size = magnitude(x)
+    return size if y.low > 0 else neg(size) if y.high < 0 else size | neg(size)
 
 
 def _where(condition: Range, x: Range, y: Range) -> Range:
@@ -298,7 +315,7 @@ def _normalised(centred: bool) -> Callable[..., Range]:
 
     def rule(node: Node, x: Range) -> Range:
         n = _count(node).high
-        if centred and n == 1:
+        if (centred and (n == 1 or (x.is_constant and math.isfinite(x.low)))) or x == ZERO:
             return ZERO
         return Range(-math.sqrt(n) if centred or x.low < 0 else 0.0, math.sqrt(n)) if n else ANY
 
@@ -324,6 +341,11 @@ def _surprise(node: Node, logits: Range, target: Range) -> Range:
 
 def _index(node: Node, *given: Range) -> Range:
     return Range(0, min(_count(node).high - 1, LIMITS["i64"][1]))
+
+
+def _full(node: Node) -> Range:
+    with np.errstate(over="ignore"):
+        return of_number(DTYPES[node.attrs["dtype"]].type(node.attrs["value"]).item())
 
 
 def _iota(node: Node) -> Range:
@@ -369,7 +391,7 @@ RULES: dict[str, Callable[..., Range]] = {
     "sub": _plain(lambda x, y: add(x, neg(y))),
     "mul": _plain(mul),
     "div": _plain(div),
-    "floor_divide": _plain(lambda x, y: _ends("floor", div(x, y)) if y.low > 0 or y.high < 0 else ANY),
+    "floor_divide": _plain(_floor_divide),
     "remainder": _plain(_remainder),
     "neg": _plain(neg),
     "pow": _plain(power),
@@ -385,7 +407,7 @@ RULES: dict[str, Callable[..., Range]] = {
     "where": _plain(_where),
     "cast": _cast,
     "stop_gradient": _first,
-    "copysign": _plain(lambda x, y: (m := magnitude(x)) if y.low > 0 else Range(-m.high, m.high)),
+    "copysign": _plain(_copysign),
     "heaviside": _plain(lambda x, y: ONE if x.low > 0 else ZERO if x.high < 0 else UNIT | y),
     # functions
     **{n: _rising(n) for n in "exp exp2 expm1 tanh sigmoid erf softplus floor ceil trunc round".split()},
@@ -419,7 +441,7 @@ RULES: dict[str, Callable[..., Range]] = {
     **dict.fromkeys("reshape permute broadcast_to slice take".split(), _first),
     "unslice": _plain(lambda x: x | ZERO),
     "concat": _hull,
-    "full": lambda node: of_number(node.attrs["value"]),
+    "full": _full,
     "iota": _iota,
     "dim_scalar": lambda node: _size(node.attrs["value"]),
     "uniform": _within(0, 1),

@@ -13,24 +13,26 @@ from .same import reduced_axes
 class Sizes:
     def __init__(self, graph: Graph) -> None:
         self.roles, self.producer = graph.roles, graph.producers()
-        self._known: dict[tuple[Value, int], bool] = {}
 
     def is_of_data(self, operand: Operand, axis: int) -> bool:
         """Whether the size of this axis may be that of an input's axis: a batch of one example, a sequence of one
         token. False where parameters, arrays or numbers of the model decide it."""
-        if not isinstance(operand, Value):
-            return False
-        key = (operand, axis)
-        if key not in self._known:
-            self._known[key] = False
-            self._known[key] = self._ask(operand, axis)
-        return self._known[key]
+        return any(self.roles[value.name] == "input" for value, _ in self.origins(operand, axis))
 
-    def _ask(self, value: Value, axis: int) -> bool:
-        node = self.producer.get(value)
-        if node is None:
-            return self.roles[value.name] == "input"
-        return any(self.is_of_data(operand, a) for operand, a in self._sources(node, axis))
+    def origins(self, operand: Operand, axis: int) -> set[tuple[Value, int]]:
+        """The axes of inputs and parameters that this one may have its size, and its order, from."""
+        found, seen, stack = set(), set(), [(operand, axis)]
+        while stack:
+            item = stack.pop()
+            if item in seen or not isinstance(item[0], Value):
+                continue
+            seen.add(item)
+            node = self.producer.get(item[0])
+            if node is None:
+                found.add(item)
+            else:
+                stack += self._sources(node, item[1])
+        return found
 
     def _sources(self, node: Node, axis: int) -> list[tuple[Operand, int]]:
         """The axes of operands from which an axis of the result has its size."""
