@@ -15,7 +15,7 @@ from ..ir.location import Location, user_location
 from ..ir.types import dtype_name
 from .state import current_trace
 
-_LAYERS = ("models/nn/", "models/init.py")
+LAYERS = ("models/nn/", "models/init.py")
 _assigned: WeakKeyDictionary[Module, dict[str, Location]] = WeakKeyDictionary()  # where modules were last assigned
 _overwritten: WeakKeyDictionary[Module, list[Overwritten]] = WeakKeyDictionary()
 
@@ -48,7 +48,7 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
             own = own.astype(np.float32)
         dtype_name(own.dtype)
         self._array = own
-        self.created = user_location(_LAYERS)
+        self.created = user_location(LAYERS)
         self.in_trace = current_trace() is not None
 
     def _resolve(self) -> Any:
@@ -243,7 +243,7 @@ class Module:
         object.__setattr__(self, name, value)
 
     def _note_assignment(self, name: str, old: Any) -> None:
-        where = user_location(_LAYERS)
+        where = user_location(LAYERS)
         before = _assigned.setdefault(self, {}).get(name)
         if where is not None:
             if isinstance(old, (Module, Parameter)) and before == where:
