@@ -130,6 +130,9 @@ class Probe:
     refusal: str = ""
 
 
+LOOKS = 4  # fewer looks at a training say nothing about all data
+
+
 @dataclass(frozen=True)
 class Watched:
     """What was seen of a training, in `looks` looks.

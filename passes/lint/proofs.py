@@ -10,42 +10,31 @@ import numpy as np
 
 from ...ir.dims import DimScope, dim_scope
 from ...ir.graph import Graph, Node, Operand, Value
-from .along import NONE, Axes, constant_along, constants, ones
-from .facts import Fact, look_through, number
+from .along import Axes, constants
 from .flow import Edge, Flow
 from .masks import removed, static_arrays
-from .ranges import ZERO, Range, of_number, ranges
+from .ranges import Range, of_number, ranges
 from .same import Same
 from .sizes import Sizes
+from .starts import Stuck, Units, alike, stuck
 from .unread import Unread, unread_rows
 from .vanishing import Vanished, Vanishing, vanishing
 
 
 @dataclass(frozen=True)
-class Units:
-    """A product over `count` units that are alike; `parameters` on both sides make them so."""
+class Lost:
+    """Edges of a node at which the gradient of the parameters `killed` is lost. What is constant further on, because of
+    it, is told here, too."""
 
+    kind: str
     node: Node
-    parameters: tuple[str, ...]
-    count: int
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Edges at which the gradient of parameters is lost, because of the parameters `causes`."""
-
     edges: tuple[Edge, ...]
     killed: tuple[str, ...]
-    causes: tuple[str, ...] = ()
-
-    @property
-    def node(self) -> Node:
-        return self.edges[0][0]
 
 
 class Proofs:
     """`same` equal values, `ranges` intervals, `constant` axes along which values are constant; `edges` those without
-    gradient and why; `flow` the flow of gradient without them."""
+    gradient and why; `flow` the flow of gradient without them, `plain` that with them."""
 
     def __init__(self, flow: Flow, arrays: dict[str, np.ndarray], trainable: Sequence[str]) -> None:
         self.plain, self.arrays, self.trainable = flow, arrays, trainable
@@ -98,147 +87,46 @@ class Proofs:
     def range_of(self, operand: Operand) -> Range:
         return self.ranges[operand] if isinstance(operand, Value) else of_number(operand.value)
 
-    def losses(self, *kinds: str) -> list[Loss]:
+    def lost(self, *kinds: str) -> list[Lost]:
         """Where trainable parameters that are joined to the loss lose their gradient for reasons of these kinds: one
         for each node, in program order."""
-        by_node: dict[Node, list[int]] = {}
-        for (node, i), why in self.edges.items():
-            if why.kind in kinds:
-                by_node.setdefault(node, []).append(i)
-        order = {node: n for n, node in enumerate(self.graph.nodes)}
-        found = []
-        for node in sorted(by_node, key=order.__getitem__):
-            killed = self._killed(self.flow, self.plain, [(node, i) for i in sorted(by_node[node])])
-            if killed:
-                found.append(Loss(tuple((node, i) for i in sorted(by_node[node])), killed))
-        return found
+        return [found for found in self._lost if found.kind in kinds]
 
-    def _killed(self, flow: Flow, before: Flow, edges: Sequence[Edge]) -> tuple[str, ...]:
+    @cached_property
+    def _lost(self) -> list[Lost]:
+        by_node: dict[tuple[Node, str], list[Edge]] = {}
+        for edge, why in self.edges.items():
+            by_node.setdefault((edge[0], why.kind), []).append(edge)
+        killed = {key: self.killed(edges) for key, edges in by_node.items()}
+        for key in by_node:  # what is constant because its own operands have lost their gradient is no place of its own
+            source = self._made_constant_by(key[0], by_node)
+            if source is not None and killed[key]:
+                killed[source], killed[key] = (*killed[source], *killed[key]), ()
+        order = {node: n for n, node in enumerate(self.graph.nodes)}
+        found = [Lost(kind, node, tuple(edges), killed[node, kind]) for (node, kind), edges in by_node.items()]
+        return sorted((lost for lost in found if lost.killed), key=lambda lost: order[lost.node])
+
+    def _made_constant_by(self, node: Node, closed: Mapping[tuple[Node, str], object]) -> tuple[Node, str] | None:
+        """The first of the closed edges to which an operand of `node` owes that it is constant."""
+        operands = [v for v in node.values() if self.ranges[v].is_constant and self.plain.parameters_of(v)]
+        above = {v for operand in operands for v in self.plain.ancestors(operand)}
+        return next((key for key in reversed(list(closed)) if key[0] is not node and key[0].output in above), None)
+
+    def killed(self, edges: Sequence[Edge], flow: Flow | None = None, before: Flow | None = None) -> tuple[str, ...]:
         """The trainable parameters that feed these edges, are reached by `before` and not by `flow`."""
-        names: dict[str, None] = {}
-        for node, i in edges:
-            source = node.inputs[i]
-            if isinstance(source, Value):
-                names.update(dict.fromkeys(flow.feeding(source)))
+        flow, before = flow or self.flow, before or self.plain
+        sources = [node.inputs[i] for node, i in edges]
+        names = dict.fromkeys(n for s in sources if isinstance(s, Value) for n in flow.feeding(s))
         return tuple(n for n in names if n in self.trainable and before.reaches(n) and not flow.reaches(n))
 
-    # what starts at zero ----------------------------------------------------------------------------------------------
-    @cached_property
-    def stuck(self) -> list[Loss]:
-        """Parameters that start at zero and never move: as long as all of `causes` are zero, so are their gradients.
-
-        By induction over the steps: of all parameters that are zero, those are taken out again whose gradient may be
-        another number while the rest is zero, until none is left to take out. One zero factor (the B of a LoRA) is
-        taken out, two that are multiplied stay.
-        """
-        zeros = {v for v in self._parameters() if self._starts_at_zero(v.name)}
-        fixed = {v for v in zeros if v.name not in self.trainable or not self.flow.reaches(v.name)}
-        while zeros:
-            found = ranges(self.graph, self.same, dict.fromkeys(zeros, ZERO))
-            closed = self._closed_in(found)
-            if not closed:
-                return []
-            flow = Flow(self.graph, self.plain.roots, (), {*self.edges, *closed})
-            moved = {v for v in zeros - fixed if flow.reaches(v.name)}
-            if not moved:
-                return self._together(flow, closed, zeros, found)
-            zeros -= moved
-        return []
-
-    def _parameters(self) -> list[Value]:
+    def parameters(self) -> list[Value]:
+        """The inputs of the program that are parameters of the model."""
         return [v for v in self.graph.inputs if v.name in self.arrays]
 
-    def _starts_at_zero(self, name: str) -> bool:
-        array = self.arrays[name]
-        return array.size > 0 and not array.flat[0] and not array.any()
+    @cached_property
+    def stuck(self) -> list[Stuck]:
+        return stuck(self)
 
-    def _closed_in(self, found: Mapping[Value, Range]) -> list[Edge]:
-        """The edges that carry no gradient as long as the ranges are these."""
-
-        def known(operand: Operand) -> Fact:
-            operand = self.same.of(operand)
-            return Fact(found[operand]) if isinstance(operand, Value) else number(operand)
-
-        closed: list[Edge] = []
-        for node in self.graph.nodes:
-            alive = any(v in self.flow.alive for v in node.outputs)
-            if not alive or not any(found[v] != self.ranges[v] for v in (*node.values(), *node.outputs)):
-                continue
-            seeds = [Fact(constant=ones(v.type.shape)) for v in node.outputs]
-            facts = zip(self.flow.passes(node), look_through(node, seeds, known), strict=True)
-            closed += [(node, i) for i, (passes, fact) in enumerate(facts) if passes and fact.range == ZERO]
-        return closed
-
-    def _together(
-        self, flow: Flow, closed: Sequence[Edge], zeros: set[Value], found: Mapping[Value, Range]
-    ) -> list[Loss]:
-        """The losses at these edges; those that have a parameter in common are one."""
-        groups: list[tuple[list[Edge], set[str], set[str]]] = []
-        for edge in closed:
-            killed = set(self._killed(flow, self.flow, [edge]))
-            if not killed:
-                continue
-            edges, causes = [edge], self._made_zero_by(edge[0], zeros, found)
-            for group in [g for g in groups if (g[1] | g[2]) & (killed | causes)]:
-                groups.remove(group)
-                edges, killed, causes = [*group[0], *edges], killed | group[1], causes | group[2]
-            groups.append((edges, killed, causes))
-        order = list(self.arrays)
-        return [
-            Loss(tuple(e), tuple(n for n in order if n in k), tuple(n for n in order if n in c)) for e, k, c in groups
-        ]
-
-    def _made_zero_by(self, node: Node, zeros: set[Value], found: Mapping[Value, Range]) -> set[str]:
-        """Those of the parameters `zeros` that make an operand of `node` zero."""
-        causes, seen, stack = set(), set(), list(node.inputs)
-        while stack:
-            value = stack.pop()
-            if not isinstance(value, Value) or value in seen or found[value] != ZERO:
-                continue
-            seen.add(value)
-            if value in zeros:
-                causes.add(value.name)
-            elif value in self.plain.producer:
-                stack += self.plain.producer[value].inputs
-        return causes
-
-    # what starts alike ------------------------------------------------------------------------------------------------
     @cached_property
     def alike(self) -> list[Units]:
-        """Products over units that start alike and stay so.
-
-        By induction as above: parameters keep an axis along which they are constant if their gradients are constant
-        along it as long as all of them are.
-        """
-        known = {v: constant_along(self.arrays[v.name]) for v in self._parameters()}
-        large = {v: frozenset(a for a in axes if v.type.shape[a] != 1) for v, axes in known.items()}
-        if not any(large[v] and v.type.ndim > 1 and v.name in self.trainable for v in known):
-            return []
-        while True:
-            constant = constants(self.graph, self.same, known)
-            with dim_scope(DimScope(dict(self.graph.symbols), quiet=True)):
-                back = vanishing(self.graph, self.plain.roots, self.same, self.ranges, constant)
-            kept = {v: axes & back.constant[v] if v.name in self.trainable else axes for v, axes in known.items()}
-            if kept == known:
-                break
-            known = kept
-        found = (self._units(node, constant, known) for node in self.graph.nodes)
-        return [units for units in found if units is not None]
-
-    def _units(self, node: Node, constant: Mapping[Value, Axes], known: Mapping[Value, Axes]) -> Units | None:
-        """A product x @ y that sums over units which are all alike, in both factors."""
-        if node.op != "matmul" or not any(v in self.flow.alive for v in node.outputs):
-            return None
-        x, y = node.inputs
-        units = x.type.shape[-1]
-        inner = (x.type.ndim - 1, max(y.type.ndim - 2, 0))
-        sides = []
-        for operand, axis in zip((x, y), inner, strict=True):
-            if not isinstance(operand, Value) or axis not in constant.get(operand, NONE):
-                return None
-            origins = [v for v, a in self.sizes.origins(operand, axis) if v.type.ndim > 1 and a in known.get(v, NONE)]
-            sides.append([v.name for v in origins if v.name in self.trainable and self.flow.reaches(v.name)])
-        if not isinstance(units, int) or units < 2 or not all(sides):
-            return None
-        alike = {*sides[0], *sides[1]}
-        return Units(node, tuple(p for p in self.arrays if p in alike), units)
+        return alike(self)

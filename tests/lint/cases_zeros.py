@@ -43,6 +43,7 @@ zero(
     h = h * 0.5 + 1.0
     """,
     kills=("w", "upstream"),
+    hosts=("cnn", "function"),  # what normalises the constant again learns nothing, either
 )
 case(  # zero beside another path: a state that starts at zero
     "GT-C01",

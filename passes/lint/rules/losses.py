@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ....ir.graph import Graph, Node, Operand, Value
 from ....ir.location import Location
-from ..evidence import Evidence
+from ..evidence import LOOKS, Evidence
 from ..finding import Finding, Site
 from ..pairing import pairings
 from ..probabilities import squashed_twice
@@ -66,10 +66,11 @@ def broadcast(e: Evidence) -> Iterator[Finding]:
         )
 
 
-@rule("GT-H03", "error", "S", "an update that ignores the gradient")
-def update_without_gradient(e: Evidence) -> Iterator[Finding]:
+@rule("GT-H03", "error", "SR", "an update that is never applied")
+def never_applied(e: Evidence) -> Iterator[Finding]:
     """A step of gradtape is one program: it cannot be left out, come too late, or use gradients that were cleared. But
     an update function can give back the parameter as it was, or compute the new one without the gradient.
+    `step.watch()` also tells of parameters that have a gradient and stay the same, bit for bit, for whatever reason.
 
     Broken:
         def update(param, grad, state, scalars):
@@ -80,12 +81,15 @@ def update_without_gradient(e: Evidence) -> Iterator[Finding]:
         def update(param, grad, state, scalars):
             return param - scalars["lr"] * grad, state
     """
+    if e.watched is not None:
+        yield from _unmoved(e)
+        return
     for group in e.groups or ():
         judged = [(paths, _without_gradient(graph)) for paths, graph in group.updates]
         for paths, why in judged:
             if why is not None:
                 message, location = why
-                yield update_without_gradient.finding(
+                yield never_applied.finding(
                     Site.of(location or group.returns or group.created),
                     message,
                     "the optimizer's update does not use the gradient",
@@ -93,6 +97,26 @@ def update_without_gradient(e: Evidence) -> Iterator[Finding]:
                     paths,
                     severity="error" if all(w is not None for _, w in judged) else "warning",
                 )
+
+
+def _unmoved(e: Evidence) -> Iterator[Finding]:
+    """Parameters of the optimizer that have a gradient and do not move."""
+    stuck = [
+        p.path
+        for p in e.trainable
+        if p.group is not None
+        and e.watched is not None
+        and e.watched.still.get(p.path, 0) >= LOOKS - 1
+        and all(e.watched.gradients.get(p.path, (0.0,)))
+    ]
+    if stuck:
+        yield never_applied.finding(
+            Site.of(e.groups[0].created if e.groups else None),
+            f"{len(stuck)} parameters have a gradient and do not move",
+            f"they were the same, bit for bit, in {LOOKS} looks in a row",
+            "an update that gives the new parameter back; a learning rate that their numbers can feel",
+            stuck,
+        )
 
 
 def _without_gradient(graph: Graph) -> tuple[str, Location | None] | None:

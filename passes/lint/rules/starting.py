@@ -24,21 +24,21 @@ def stuck_at_zero(e: Evidence) -> Iterator[Finding]:
         self.a = gt.Parameter(0.1 * rng.standard_normal((64, 4)).astype("f4"))
         self.b = gt.Parameter(np.zeros((4, 64), "f4"))
     """
-    for loss in e.proofs.stuck:
-        moving = [p for p in loss.causes if p in e.proofs.trainable]
-        frozen = [p for p in loss.causes if p not in e.proofs.trainable]
-        several, starts = len(loss.causes) > 1, ("starts", "both start", "all start")[min(len(loss.causes), 3) - 1]
-        fact = f"{short(loss.causes)} {starts} at 0, and can never move"
+    for found in e.proofs.stuck:
+        moving = [p for p in found.causes if p in e.proofs.trainable]
+        frozen = [p for p in found.causes if p not in e.proofs.trainable]
+        several, starts = len(found.causes) > 1, ("starts", "both start", "all start")[min(len(found.causes), 3) - 1]
+        fact = f"{short(found.causes)} {starts} at 0, and can never move"
         if not moving:
             fact = (
                 f"{short(frozen)} {'are' if several else 'is'} frozen at 0, and what is multiplied with it cannot learn"
             )
         yield stuck_at_zero.finding(
-            _birth(e, moving or frozen, loss.node),
+            _birth(e, moving or frozen, found.node),
             fact,
             "as long as they are 0 so are their gradients" if moving else "the factor is 0 in every step",
             f"start {(moving or frozen)[0]} with random numbers{', or another of them' if several else ''}",
-            loss.killed,
+            found.killed,
             severity="error" if moving else "warning",
         )
 
@@ -55,7 +55,7 @@ def alike(e: Evidence) -> Iterator[Finding]:
     Right:
         self.w1 = gt.Parameter(0.1 * rng.standard_normal((64, 128)).astype("f4"))
     """
-    dead = {p for loss in e.proofs.stuck for p in loss.killed}
+    dead = {p for found in e.proofs.stuck for p in found.killed}
     for units in e.proofs.alike:
         names = [p for p in units.parameters if p not in dead]
         if len(names) < 2:

@@ -11,7 +11,7 @@ from ..evidence import Evidence
 from ..finding import Finding, Site, short
 from ..masks import empty_rows
 from ..patterns import average_of_one, invariant_axes
-from ..proofs import Loss
+from ..proofs import Lost
 from ..ranges import ZERO
 from ..report import shown_path, source
 from ..rule import rule
@@ -30,15 +30,15 @@ def times_zero(e: Evidence) -> Iterator[Finding]:
     Right:
         loss = error + 1e-4 * (self.gate ** 2).sum()
     """
-    for loss in e.proofs.losses("factor"):
-        if not _masks(e, loss):
-            power = loss.node.op == "pow"
+    for lost in e.proofs.lost("factor"):
+        if not _masks(e, lost):
+            power = lost.node.op == "pow"
             yield times_zero.finding(
-                Site.of(loss.node.location),
+                Site.of(lost.node.location),
                 "raised to the power 0, which is 1 whatever it is" if power else "multiplied by 0",
                 "the exponent is a constant of the program" if power else "the factor is 0 for all inputs",
                 "another exponent" if power else "leave the term out, or pass the factor as an argument of the step",
-                loss.killed,
+                lost.killed,
             )
 
 
@@ -56,14 +56,14 @@ def empty_mask(e: Evidence) -> Iterator[Finding]:
         visible = gt.tril(np.ones((T, T), "f4")) > 0
         p = gt.softmax(gt.where(visible, scores, -np.inf), -1)
     """
-    for loss in e.proofs.losses("factor", "mask"):
-        if _masks(e, loss):
+    for lost in e.proofs.lost("factor", "mask"):
+        if _masks(e, lost):
             yield empty_mask.finding(
-                Site.of(loss.node.location),
+                Site.of(lost.node.location),
                 "the mask removes every element",
                 "it is a constant of the program, and selects nothing",
                 "the other half of the mask (~mask, 1 - mask), or a mask that is computed from the inputs",
-                loss.killed,
+                lost.killed,
             )
     for node in e.graph.nodes:
         rows = empty_rows(node, e.proofs.removed) if node.output in e.flow.alive else None
@@ -77,10 +77,10 @@ def empty_mask(e: Evidence) -> Iterator[Finding]:
             )
 
 
-def _masks(e: Evidence, loss: Loss) -> bool:
+def _masks(e: Evidence, lost: Lost) -> bool:
     """Whether parameters are lost by a constant mask: the condition of a `where` that puts constants in their place, or
     an array of zeros, or a 0 that is made of bools or that the result is divided by."""
-    node, i = loss.edges[0]
+    node, i = lost.edges[0]
     if node.op == "where":
         other = node.inputs[3 - i]
         replaced = isinstance(other, Value) and e.flow.feeding(other)
@@ -118,15 +118,15 @@ def shift(e: Evidence) -> Iterator[Finding]:
     Right:
         self.key = gt.nn.Linear(64, 64, bias=False)
     """
-    for loss in e.proofs.losses("shift"):
-        by = e.proofs.edges[loss.edges[0]].by
+    for lost in e.proofs.lost("shift"):
+        by = e.proofs.edges[lost.edges[0]].by
         assert by is not None
         yield shift.finding(
-            Site.of(loss.node.location),
+            Site.of(lost.node.location),
             f"zero by {_named(by)}'s shift invariance",
             f"it adds the same to everything that {_named(by)} at {_place(by)} compares, and that is taken away again",
             "leave it out (bias=False): nothing changes",
-            loss.killed,
+            lost.killed,
         )
     parts: dict[tuple, list[str]] = {}
     for value, rows in e.proofs.vanishing.rows.items():
@@ -167,8 +167,8 @@ def one_element(e: Evidence) -> Iterator[Finding]:
     Right:
         gate = gt.sigmoid(x @ self.w)
     """
-    for loss in e.proofs.losses("single"):
-        node = loss.node
+    for lost in e.proofs.lost("single"):
+        node = lost.node
         average = average_of_one(e.proofs.same, node) if node.op in ("sub", "div") else None
         axes = invariant_axes(node) if average is None else reduced_axes(average.attrs)
         of_data = any(e.proofs.sizes.is_of_data((average or node).inputs[0], a) for a in axes or ())
@@ -185,7 +185,7 @@ def one_element(e: Evidence) -> Iterator[Finding]:
             f"{names.get(node.op, node.op)} over an axis of size 1 is the constant {constant:g}",
             f"there is nothing that the one element could be compared with{' in this batch' if of_data else ''}",
             fixes.get(node.op, "the axis that holds the features, or no normalisation here"),
-            loss.killed,
+            lost.killed,
             severity="error" if not of_data else "info" if score else "warning",
         )
 
@@ -203,15 +203,15 @@ def cancelled(e: Evidence) -> Iterator[Finding]:
     """
     learns = any(e.proofs.flow.reaches(p.path) for p in e.trainable)
     severity = "warning" if learns else "error"
-    for loss in e.proofs.losses("summed", "equal"):
-        node = loss.node
-        if e.proofs.edges[loss.edges[0]].kind == "equal":
+    for lost in e.proofs.lost("summed", "equal"):
+        node = lost.node
+        if e.proofs.edges[lost.edges[0]].kind == "equal":
             yield cancelled.finding(
                 Site.of(node.location),
                 "x - x is 0, whatever x is" if node.op == "sub" else "x / x is 1, whatever x is",
                 "both operands are the same value",
                 "compare it with the target",
-                loss.killed,
+                lost.killed,
                 severity=severity,
             )
             continue
@@ -222,7 +222,7 @@ def cancelled(e: Evidence) -> Iterator[Finding]:
             f"the {total.op} of {'what is normalised' if normalised else 'a softmax'} does not depend on what goes in",
             f"what comes from {_place(node)} sums to {0 if normalised else 1}, whatever it is made of",
             "a loss that compares with a target; to try a gradient, gt.sum(out * random)",
-            loss.killed,
+            lost.killed,
             severity=severity,
         )
 
@@ -245,28 +245,28 @@ def saturated(e: Evidence) -> Iterator[Finding]:
     Right:
         y = gt.clip(gt.sigmoid(z), 0.2, 0.8)
     """
-    for loss in e.proofs.losses("saturated", "mask"):
-        node = loss.node
+    for lost in e.proofs.lost("saturated", "mask"):
+        node = lost.node
         if node.op == "where":
-            if _masks(e, loss):
+            if _masks(e, lost):
                 continue  # GT-C09
             static = _is_static(e, node.inputs[0])
             yield saturated.finding(
                 Site.of(node.location),
-                f"the condition {'never' if loss.edges[0][1] == 1 else 'always'} holds",
+                f"the condition {'never' if lost.edges[0][1] == 1 else 'always'} holds",
                 "it is a constant of the program" if static else "the ranges of what it compares prove it",
                 "leave out the branch that is never taken" if static else "another bound",
-                loss.killed,
+                lost.killed,
                 severity="warning" if static else "error",
             )
             continue
-        lost = node.inputs[loss.edges[0][1]]
+        operand = node.inputs[lost.edges[0][1]]
         yield saturated.finding(
             Site.of(node.location),
             f"{node.op} {_outcome(e, node)}",
-            f"its operand lies in {e.proofs.range_of(lost)}",
+            f"its operand lies in {e.proofs.range_of(operand)}",
             "bounds inside of that range, or another function",
-            loss.killed,
+            lost.killed,
         )
 
 
