@@ -58,6 +58,17 @@ def fixed_sum(same: Same, node: Node) -> Axes | None:
     return share(same, node)
 
 
+def is_step(same: Same, node: Node, i: int) -> bool:
+    """Whether the i-th operand of `node` is the x of x - x % y, which is a floor, or the x % y, which y is part of."""
+    rest = same.made(node.inputs[1]) if node.op == "sub" else None
+    return (
+        rest is not None
+        and rest.op == "remainder"
+        and same.equal(rest.inputs[0], node.inputs[0])
+        and (i == 0 or not isinstance(rest.inputs[1], Value))
+    )
+
+
 def average_of_one(same: Same, node: Node) -> Node | None:
     """The reduction over axes of size 1 that one side of x - mean(x), or of x / sum(x), is."""
     for operand in node.inputs:

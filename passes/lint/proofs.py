@@ -49,13 +49,23 @@ class Proofs:
         return ranges(self.graph, self.same)
 
     @cached_property
+    def alike_in_value(self) -> Same:
+        stops = any(node.op == "stop_gradient" for node in self.graph.nodes)
+        return Same(self.graph, stops=True) if stops else self.same
+
+    @cached_property
+    def values(self) -> dict[Value, Range]:
+        """As `ranges`, where x - stop_gradient(x) is 0."""
+        return self.ranges if self.alike_in_value is self.same else ranges(self.graph, self.alike_in_value)
+
+    @cached_property
     def constant(self) -> dict[Value, Axes]:
         return constants(self.graph, self.same)
 
     @cached_property
     def vanishing(self) -> Vanishing:
         with dim_scope(DimScope(dict(self.graph.symbols), quiet=True)):
-            return vanishing(self.graph, self.plain.roots, self.same, self.ranges, self.constant)
+            return vanishing(self.graph, self.plain.roots, self.same, self.ranges, self.values, self.constant)
 
     @property
     def edges(self) -> dict[Edge, Vanished]:

@@ -1,5 +1,5 @@
 """Which values of a program are equal for all inputs: computed alike from equal operands, or the same elements in the
-same shape. A stop_gradient is not what it stops: x - stop_gradient(x) has a gradient, x - x has none."""
+same shape."""
 
 from __future__ import annotations
 
@@ -17,10 +17,15 @@ NEUTRAL = {"mul": 1, "div": 1, "add": 0, "sub": 0}  # as the right operand
 
 
 class Same:
-    """`of(x)` is the same operand for all that are equal; `root(x)` also looks through reshapes."""
+    """`of(x)` is the same operand for all that are equal; `root(x)` also looks through reshapes.
 
-    def __init__(self, graph: Graph) -> None:
+    By `stops` a stop_gradient is what it stops, in value: x - stop_gradient(x) is 0. It has a gradient, which x - x has
+    not, so that without `stops` the two are different.
+    """
+
+    def __init__(self, graph: Graph, stops: bool = False) -> None:
         self.producer = graph.producers()
+        self.views = ("broadcast_to", "cast", "stop_gradient") if stops else ("broadcast_to", "cast")
         self._first: dict[Value, Operand] = {}
         self._numbers: dict[Operand, int] = {}
         known: dict[tuple, Operand] = {}
@@ -69,7 +74,7 @@ class Same:
             return self._reshaped(x, node.output.type.shape)
         if x.type != node.output.type:
             return None
-        if node.op in ("broadcast_to", "cast"):
+        if node.op in self.views:
             return x
         if node.op == "slice":  # of the whole size
             return x if all(identical(s, 1) for s in attrs["step"]) else None

@@ -54,7 +54,7 @@ def stuck(p: Proofs) -> list[Stuck]:
     zeros = {v for v in p.parameters() if _is_zero(p.arrays[v.name])}
     fixed = {v for v in zeros if v.name not in p.trainable or not p.flow.reaches(v.name)}
     while zeros:
-        found = ranges(p.graph, p.same, dict.fromkeys(zeros, ZERO))
+        found = ranges(p.graph, p.alike_in_value, dict.fromkeys(zeros, ZERO))
         closed = _closed_in(p, found)
         if not closed:
             return []
@@ -80,7 +80,7 @@ def _closed_in(p: Proofs, found: Mapping[Value, Range]) -> list[Edge]:
     closed: list[Edge] = []
     for node in p.graph.nodes:
         alive = any(v in p.flow.alive for v in node.outputs)
-        if not alive or not any(found[v] != p.ranges[v] for v in (*node.values(), *node.outputs)):
+        if not alive or not any(found[v] != p.values[v] for v in (*node.values(), *node.outputs)):
             continue
         seeds = [Fact(constant=ones(v.type.shape)) for v in node.outputs]
         facts = zip(p.flow.passes(node), look_through(node, seeds, known), strict=True)
@@ -140,7 +140,7 @@ def alike(p: Proofs) -> list[Units]:
     while True:
         constant = constants(p.graph, p.same, known)
         with dim_scope(DimScope(dict(p.graph.symbols), quiet=True)):
-            back = vanishing(p.graph, p.plain.roots, p.same, p.ranges, constant)
+            back = vanishing(p.graph, p.plain.roots, p.same, p.ranges, p.values, constant)
         kept = {v: axes & back.constant[v] if v.name in p.trainable else axes for v, axes in known.items()}
         if kept == known:
             break

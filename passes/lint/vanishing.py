@@ -17,8 +17,8 @@ from .along import Axes, ZeroSum, all_axes, every, ones
 from .derivative import differentiable_operands
 from .facts import Fact, look_through, number
 from .flow import Edge
-from .patterns import average_of_one, fixed_sum, invariant_axes, share, taken_away
-from .ranges import ZERO, Range
+from .patterns import average_of_one, fixed_sum, invariant_axes, is_step, share, taken_away
+from .ranges import ZERO, Range, of_number
 from .same import Same
 
 MASKED = -1e4  # a score that is as good as -inf: e**-1e4 is 0
@@ -30,10 +30,10 @@ ONE_ELEMENT = ("softmax", "log_softmax", "nll_from_logits", "layer_norm", "var",
 class Vanished:
     """Why no gradient runs along an edge.
 
-    factor     the other factor is 0               saturated  the op is constant over the range of its operand
+    factor     the other factor is 0                saturated  the op is constant over the range of its operand
     mask       a condition that is always the same  single     normalised over an axis of one element
-    equal      x - x, x / x                         shift      `by` takes away what the operand adds
-    summed     what is normalised is summed up again by `by`
+    equal      x - x, x / x, (x - stop(x)) ** 2     shift      `by` takes away what the operand adds
+    step       x - x % y, a floor written out       summed     what is normalised is summed up again
     """
 
     kind: str
@@ -65,10 +65,12 @@ def vanishing(
     roots: Sequence[Value],
     same: Same,
     ranges: Mapping[Value, Range],
+    values: Mapping[Value, Range],
     constant: Mapping[Value, Axes],
 ) -> Vanishing:
-    """What the gradient of `roots` does not reach for reasons of arithmetic."""
-    return _Backward(graph, roots, same, ranges, constant).result
+    """What the gradient of `roots` does not reach for reasons of arithmetic. `ranges` and `same` are those in which a
+    stop_gradient is not what it stops, `values` the ranges in which it is."""
+    return _Backward(graph, roots, same, ranges, values, constant).result
 
 
 class _Backward:
@@ -78,9 +80,10 @@ class _Backward:
         roots: Sequence[Value],
         same: Same,
         ranges: Mapping[Value, Range],
+        values: Mapping[Value, Range],
         constant: Mapping[Value, Axes],
     ) -> None:
-        self.same, self.ranges, self.constant = same, ranges, constant
+        self.same, self.ranges, self.values, self.constant = same, ranges, values, constant
         self.result = Vanishing()
         self.parts: dict[Value, list[_Part]] = {}
         for root in roots:
@@ -149,10 +152,10 @@ class _Backward:
 
     def _known(self, operand: Operand) -> Fact:
         operand = self.same.of(operand)
-        return Fact(self.ranges[operand], self.constant[operand]) if isinstance(operand, Value) else number(operand)
+        return Fact(self.values[operand], self.constant[operand]) if isinstance(operand, Value) else number(operand)
 
     def _range(self, operand: Operand) -> Range:
-        return self._known(operand).range
+        return self.ranges[operand] if isinstance(operand, Value) else of_number(operand.value)
 
     def _why(self, node: Node, i: int, fact: Fact, seed: Fact) -> Vanished | None:
         """Why no gradient runs from `node` to its i-th operand; None where some may."""
@@ -165,7 +168,11 @@ class _Backward:
         axes = fixed_sum(self.same, node)
         if axes is not None and axes <= seed.constant:
             return Vanished("summed")
+        if is_step(self.same, node, i):
+            return Vanished("step")
         if fact.range == ZERO:
+            if any(self.values[v].is_constant and not self.ranges[v].is_constant for v in node.values()):
+                return Vanished("equal")
             return Vanished("mask" if node.op == "where" else "factor" if node.op in FACTORS else "saturated")
         return None
 

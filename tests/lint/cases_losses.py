@@ -25,8 +25,9 @@ for wrong, right in {
     "return (np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))).mean()": (
         "x, t = out, (y > 0) * 1.0\nreturn (np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))).mean()"
     ),
-    "p = gt.softmax(out, -1)  #!\nq = gt.softmax(p, -1)\nreturn -(np.log(q) * gt.one_hot(np.argmax(y, -1), 3)).mean()": (
-        "p = gt.softmax(out, -1)\nreturn -(np.log(p) * gt.one_hot(np.argmax(y, -1), 3)).mean()"
+    "p = gt.softmax(out, -1)  #!\nq = gt.softmax(p, -1)\n"
+    "t = gt.one_hot(np.argmax(y, -1), 3)\nreturn -(np.log(q) * t).mean()": (
+        "p = gt.softmax(out, -1)\nt = gt.one_hot(np.argmax(y, -1), 3)\nreturn -(np.log(p) * t).mean()"
     ),
     f"p = gt.softmax(out, -1)  #!\nreturn gt.cross_entropy(p.reshape(-1, 3), {CLASS}.reshape(-1))": (
         f"p = gt.softmax(out, -1)\nreturn gt.mse_loss(p, y) + gt.cross_entropy(out, {CLASS})"

@@ -330,6 +330,18 @@ zero(
 )
 zero(
     "GT-C05",
+    """
+    r = h @ self.w
+    h = h + (r - gt.stop_gradient(r)) ** 2  #!
+    """,
+    """
+    r = h @ self.w
+    h = h + np.exp(r - gt.stop_gradient(r))
+    """,
+    severity="warning",
+)
+zero(
+    "GT-C05",
     "h = h + gt.softmax(h @ self.w, -1).sum(-1, keepdims=True)  #!",
     "h = h + gt.softmax(h @ self.w, -1).max(-1, keepdims=True)",
     severity="warning",
@@ -373,7 +385,7 @@ case(  # bounds that data may meet
 )
 
 # steps --------------------------------------------------------------------------------------------------------------
-for wrong in ("np.rint(h)", "np.floor(h)", "np.sign(h)", "h // 0.1", "np.ceil(h * 2) / 2"):
+for wrong in ("np.rint(h)", "np.floor(h)", "np.sign(h)", "h // 0.1", "np.ceil(h * 2) / 2", "h - h % 0.5"):
     zero("GT-C07", f"h = h @ self.w\nh = {wrong}  #!", "h = h @ self.w\nh = h + gt.stop_gradient(np.rint(h) - h)",
          kills=("w", "upstream"))  # fmt: skip
 case("GT-C07", params=W, healthy="h = h @ self.w\nh = h - np.floor(h)", layers="SKT")
@@ -393,6 +405,20 @@ case(
     healthy="h = h + self.table[0] + self.table[1:].sum(0)",
     params={"table": (6, 8)},
     kills=("table",),
+    layers="SKT",
+)
+case(
+    "GT-C08",
+    broken="""
+    first, second = gt.split(self.wide, 2, 1)  #!
+    h = h @ first
+    """,
+    healthy="""
+    first, second = gt.split(self.wide, 2, 1)
+    h = h @ first + np.tanh(h @ second)
+    """,
+    params={"wide": (8, 16)},
+    kills=("wide",),
     layers="SKT",
 )
 case(  # sizes of the data, and an index that is data
@@ -445,7 +471,7 @@ zero(
     """,
 )
 zero(
-    "GT-C09",
+    "GT-C01",
     """
     keep = gt.arange(8) >= 8
     h = h + (h @ self.w) * keep.astype("f4")  #!
@@ -457,7 +483,7 @@ zero(
 )
 
 zero(
-    "GT-C09",
+    "GT-C01",
     """
     gate = np.zeros(8, "f4")
     h = h + (h @ self.w) * gate  #!

@@ -89,7 +89,11 @@ def vanished(e: Evidence) -> Iterator[Finding]:
         return
     usual = median(sorted(ratios.values())[len(ratios) // 2 :])  # of the better half: the vanished may be many
     gone = [
-        path for path, ratio in ratios.items() if ratio < VANISHED * usual and not is_noise(e.probe.gradients[path])
+        path
+        for path, ratio in ratios.items()
+        if ratio < VANISHED * usual
+        and not is_noise(e.probe.gradients[path])
+        and not e.is_explained(path, "error", "warning", "info")
     ]
     if not gone:
         return

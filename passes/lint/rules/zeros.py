@@ -79,7 +79,7 @@ def empty_mask(e: Evidence) -> Iterator[Finding]:
 
 def _masks(e: Evidence, lost: Lost) -> bool:
     """Whether parameters are lost by a constant mask: the condition of a `where` that puts constants in their place, or
-    an array of zeros, or a 0 that is made of bools or that the result is divided by."""
+    a 0 that is made of bools or that the result is divided by."""
     node, i = lost.edges[0]
     if node.op == "where":
         other = node.inputs[3 - i]
@@ -89,7 +89,7 @@ def _masks(e: Evidence, lost: Lost) -> bool:
     if node.op != "mul" or factor is None or not _is_static(e, factor):
         return False
     made_of_bools = any(v.type.dtype == "bool" for v in e.flow.ancestors(factor))
-    return factor.type.ndim > 0 or made_of_bools or _divided_by_zero(e, node)
+    return made_of_bools or _divided_by_zero(e, node)
 
 
 def _divided_by_zero(e: Evidence, node: Node) -> bool:
@@ -205,10 +205,13 @@ def cancelled(e: Evidence) -> Iterator[Finding]:
     severity = "warning" if learns else "error"
     for lost in e.proofs.lost("summed", "equal"):
         node = lost.node
-        if e.proofs.edges[lost.edges[0]].kind == "equal":
+        if lost.kind == "equal":
+            known = node.op in ("sub", "div")
             yield cancelled.finding(
                 Site.of(node.location),
-                "x - x is 0, whatever x is" if node.op == "sub" else "x / x is 1, whatever x is",
+                f"x {'-' if node.op == 'sub' else '/'} x is {0 if node.op == 'sub' else 1}, whatever x is"
+                if known
+                else "x - stop_gradient(x) is 0, and so is every derivative with it as a factor",
                 "both operands are the same value",
                 "compare it with the target",
                 lost.killed,
@@ -298,6 +301,14 @@ def piecewise_constant(e: Evidence) -> Iterator[Finding]:
                 "x + gt.stop_gradient(step(x) - x), which passes the gradient straight through",
                 cut.killed,
             )
+    for lost in e.proofs.lost("step"):
+        yield piecewise_constant.finding(
+            Site.of(lost.node.location),
+            "x - x % y has derivative 0, and no other way leads to the loss",
+            "it is constant but for its jumps",
+            "x + gt.stop_gradient(step(x) - x), which passes the gradient straight through",
+            lost.killed,
+        )
 
 
 # rows -----------------------------------------------------------------------------------------------------------
@@ -336,6 +347,8 @@ def _has_fixed_bounds(line: str) -> bool:
         tree = ast.parse(line)
     except SyntaxError:  # a part of a statement
         return False
-    keys = [n.slice for n in ast.walk(tree) if isinstance(n, ast.Subscript)]
+    keys: list[ast.expr] = [n.slice for n in ast.walk(tree) if isinstance(n, ast.Subscript)]
+    calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    keys += [a for n in calls if ast.unparse(n.func).endswith(("split", "chunk")) for a in n.args[1:]]
     names = (ast.Name, ast.Attribute, ast.Call)
     return bool(keys) and not any(isinstance(n, names) for key in keys for n in ast.walk(key))
