@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from weakref import WeakKeyDictionary
 
 from ...ir.build import Builder
 from ...ir.dims import DimScope, dim_scope, quiet
@@ -28,12 +29,16 @@ class Derivative:
 
 def derivative_of(node: Node) -> Derivative | None:
     """The derivative of `node`; None where its op has none, or one that cannot be written down from types alone."""
-    op = OPS[node.op]
-    if op.vjp is None or node.regions:
-        return None
-    types = tuple(o.type for o in node.inputs)
-    numbers = tuple(o.value if isinstance(o, Literal) else None for o in node.inputs)
-    return _derivative(op, types, tuple(v.type for v in node.outputs), tuple(node.attrs.items()), numbers)
+    if node not in _of_nodes:
+        op = OPS[node.op]
+        types = tuple(o.type for o in node.inputs)
+        numbers = tuple(o.value if isinstance(o, Literal) else None for o in node.inputs)
+        key = types, tuple(v.type for v in node.outputs), tuple(node.attrs.items()), numbers
+        _of_nodes[node] = None if op.vjp is None or node.regions else _derivative(op, *key)
+    return _of_nodes[node]
+
+
+_of_nodes: WeakKeyDictionary[Node, Derivative | None] = WeakKeyDictionary()
 
 
 def differentiable_operands(node: Node) -> tuple[bool, ...]:
