@@ -21,7 +21,7 @@ BCE = "binary_cross_entropy_with_logits"
 
 @dataclass(frozen=True)
 class Squashed:
-    """`first` makes probabilities, by `name`; `second`, a part of `loss`, applies `again` to them."""
+    """`first` makes probabilities, by `name`; `second`, a part of `loss` ("": another op), applies `again` to them."""
 
     first: Node
     name: str
@@ -43,7 +43,8 @@ def squashed_twice(e: Evidence) -> Iterator[Squashed]:
             first, name = made
             fed = [p for p in e.flow.feeding(first.output) if p in e.proofs.trainable and e.flow.reaches(p)]
             if fed:
-                yield Squashed(first, name, node, loss, again, tuple(fed))
+                second = node if loss else _made_by(e, node.inputs[0]) or node
+                yield Squashed(first, name, second, loss, again, tuple(fed))
 
 
 def _expected(e: Evidence, node: Node) -> Iterator[tuple[Operand, str, str]]:
@@ -57,7 +58,7 @@ def _expected(e: Evidence, node: Node) -> Iterator[tuple[Operand, str, str]]:
     elif node.op in ("log", "binary_cross_entropy"):  # of probabilities: those must not come from probabilities
         made = _made_by(e, node.inputs[0])
         if made is not None and made.op in ("softmax", "sigmoid"):
-            yield made.inputs[0], "the logarithm", made.op
+            yield made.inputs[0], "", made.op
     else:
         x = _softplus_of(e, node)
         logits = None if x is None else _without_sign(e, x)

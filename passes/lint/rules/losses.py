@@ -29,12 +29,14 @@ def squashed(e: Evidence) -> Iterator[Finding]:
         loss = gt.cross_entropy(out, target)
     """
     for found in squashed_twice(e):
+        if found.loss:
+            message = f"{found.loss} takes logits, and gets what {found.name} has made of them"
+            why = f"{found.loss}{_at(found.second)} applies {found.again} itself"
+        else:
+            message = f"{found.again} is applied to what {found.name} has made"
+            why = f"the {found.again}{_at(found.second)} takes logits, and sees numbers between 0 and 1"
         yield squashed.finding(
-            Site.of(found.first.location),
-            f"{found.loss} takes logits, and gets what {found.name} has made of them",
-            f"{found.loss}{_at(found.second)} applies {found.again} itself",
-            f"give it the logits, without {found.name}",
-            found.parameters,
+            Site.of(found.first.location), message, why, f"give it the logits, without {found.name}", found.parameters
         )
 
 

@@ -335,7 +335,7 @@ def unread(e: Evidence) -> Iterator[Finding]:
             site,
             f"{rows} {found.start} to {found.stop - 1}{more} of the {size} of {found.name} are never read",
             "every reader takes other rows" if fixed else "for the sizes of this trace every reader takes other rows",
-            f"a parameter of {size - found.count} {rows}, or read all of them",
+            f"a parameter of {size - found.count} {rows}, or read all of them" if fixed else "nothing, where others are read",
             [found.name] if fixed else [],
             severity="warning" if fixed else "info",
         )
