@@ -334,8 +334,8 @@ def unread(e: Evidence) -> Iterator[Finding]:
         yield unread.finding(
             site,
             f"{rows} {found.start} to {found.stop - 1}{more} of the {size} of {found.name} are never read",
-            "every reader takes other rows" if fixed else "for the sizes of this trace every reader takes other rows",
-            f"a parameter of {size - found.count} {rows}, or read all of them" if fixed else "nothing, where others are read",
+            "every reader takes others" + ("" if fixed else ", for the sizes of this trace"),
+            f"a parameter of {size - found.count} {rows}" if fixed else "nothing, where other sizes follow",
             [found.name] if fixed else [],
             severity="warning" if fixed else "info",
         )
