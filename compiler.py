@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .entries import check_target, entry_function, graph_name, input_names, objective, only_output
+from .entries import check_target, entry_function, graph_name, input_names, objective, only_output, update_graph
 from .ir.dims import Dim, bind_shape
 from .ir.foreign import objection
 from .ir.graph import Graph
@@ -35,7 +35,7 @@ from .runtime.program import Arena, GuardViolation, IndexOutOfRange, NotFinite, 
 from .runtime.threads import available_cpus
 from .store import Store
 from .tracer.module import Module, Parameter
-from .tracer.trace import Spec, Traced, spec, trace
+from .tracer.trace import Spec, Traced, trace
 from .watching import Watch
 
 STAGES = ("traced", "differentiated", "fused", "tape")
@@ -319,24 +319,9 @@ class Compiled:
         for key, value in state.items():
             self._store.add(state_name(key, name), value)
         kind = dtype_name(parameter.data.dtype)
-        keys = list(state)
-
-        def rule(param: Any, grad: Any, *rest: Any) -> dict[str, Any]:
-            given = dict(zip(keys, rest, strict=False))
-            scalars = {**hyper, "lr": rest[-2], "step": rest[-1]}
-            new, states = optimizer.update(param, grad, given, scalars)
-            return {"param": new, **{f"state.{k}": v for k, v in states.items()}}
-
-        shape = parameter.data.shape
-        specs = [spec(shape, kind), spec(shape, kind)]
-        specs += [spec(state[k].shape, dtype_name(state[k].dtype)) for k in keys] + [spec((), kind), spec((), kind)]
-        traced = trace(
-            rule, *specs, name="update", names=["param", "grad", *(f"state.{k}" for k in keys), "lr", "count"]
-        )
-        outputs = tuple((path.removeprefix("out."), v) for path, v in traced.graph.outputs)
         types = {k: TensorType(dtype_name(v.dtype), v.shape) for k, v in state.items()}
         scalars = {"lr": f"optimizer.lr.{group}.{kind}", "count": f"optimizer.step.{kind}"}
-        return Update(name, traced.graph.replace(outputs=outputs), types, scalars)
+        return Update(name, update_graph(optimizer, parameter.data, state), types, scalars)
 
     # state ----------------------------------------------------------------------------------------------------------
     @property

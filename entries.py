@@ -6,11 +6,15 @@ An entry is `step`, `value_and_grad` or `evaluate` (the loss of `(*inputs, targe
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from .ir.graph import Graph, Operand
+from .ir.types import dtype_name
 from .tracer.module import Module
+from .tracer.trace import spec, trace
 
 
 class objective:  # noqa: N801  (used like a function: loss=gt.objective(f))
@@ -69,6 +73,23 @@ def input_names(target: Any, loss: Any, entry: str, count: int) -> list[str]:
         names = names[: count - 1] + ["target"]
     names = [n if names.index(n) == i else f"{n}{i}" for i, n in enumerate(names)]
     return names[:count] if len(names) >= count else names + [f"arg{i}" for i in range(len(names), count)]
+
+
+def update_graph(optimizer: Any, array: np.ndarray, state: Mapping[str, np.ndarray]) -> Graph:
+    """What an optimizer does with one parameter in a step: the inputs are `param`, `grad`, `state.<key>`, `lr` and
+    `count`, the outputs `param` and `state.<key>`."""
+    kind, keys = dtype_name(array.dtype), list(state)
+
+    def rule(param: Any, grad: Any, *rest: Any) -> dict[str, Any]:
+        given = dict(zip(keys, rest, strict=False))
+        scalars = {**optimizer.hyper, "lr": rest[-2], "step": rest[-1]}
+        new, states = optimizer.update(param, grad, given, scalars)
+        return {"param": new, **{f"state.{k}": v for k, v in states.items()}}
+
+    specs = [spec(array.shape, kind), spec(array.shape, kind)]
+    specs += [spec(state[k].shape, dtype_name(state[k].dtype)) for k in keys] + [spec((), kind), spec((), kind)]
+    traced = trace(rule, *specs, name="update", names=["param", "grad", *(f"state.{k}" for k in keys), "lr", "count"])
+    return traced.graph.replace(outputs=tuple((path.removeprefix("out."), v) for path, v in traced.graph.outputs))
 
 
 def graph_name(target: Any) -> str:

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from ..entries import update_graph
 from ..ir.graph import Graph, Operand
 from ..ir.location import Location
-from ..models.optim import Optimizer
+from ..models.optim import Optimizer, written_update
 from ..passes.lint.evidence import Crossings, Evidence, Group, Param
 from ..tracer.module import Module, Parameter
 from ..tracer.names import name_in
 from ..tracer.trace import Traced
+from .source import last_return
 
+SHAPES = 32  # kinds of parameters for which an update is traced
 RATES_AT = (1, 2, 3, 10, 100, 1000, 10000)  # the steps whose learning rates the rules see
 
 
@@ -43,7 +46,8 @@ def evidence_of(
     )  # fmt: skip
     buffers = {path: np.asarray(b.array) for path, b in traced.buffers.items()}
     known = {id(p) for p in (*named.values(), *traced.captured.values())}
-    groups = None if optimizer is None else [_group(optimizer, i, known) for i in range(len(optimizer.groups))]
+    both = {**named, **traced.captured}
+    groups = None if optimizer is None else [_group(optimizer, i, known, both) for i in range(len(optimizer.groups))]
     overwritten = model.overwritten() if model is not None else []
     return Evidence(graph, params, loss, buffers, crossings, groups, overwritten)
 
@@ -92,11 +96,32 @@ def _group_of(p: Parameter, optimizer: Optimizer | None) -> int | None:
     return next((i for i, holds in enumerate(held) if holds), None)
 
 
-def _group(optimizer: Optimizer, index: int, known: set[int]) -> Group:
+def _group(optimizer: Optimizer, index: int, known: set[int], named: Mapping[str, Parameter]) -> Group:
     members, options = optimizer.groups[index]
     strangers = tuple(m.shape for m in members or () if id(m) not in known)
     plain: dict[str, Any] = {k: v for k, v in options.items() if k != "lr"}
     rates = tuple(optimizer.learning_rate(step, index) for step in RATES_AT) if "lr" in options else ()
     everything = members is None or known <= {id(m) for m in members}
     size = len(members) if members is not None else len(known)
-    return Group(type(optimizer).__name__, size, everything, strangers, plain, rates, optimizer.created)
+    function = written_update(optimizer)
+    updates = _updates(optimizer, index, named) if function is not None else []
+    returns = last_return(function) if function is not None else None
+    kind = type(optimizer).__name__
+    return Group(kind, size, everything, strangers, plain, rates, optimizer.created, updates, returns)
+
+
+def _updates(optimizer: Optimizer, index: int, named: Mapping[str, Parameter]) -> list[tuple[tuple[str, ...], Graph]]:
+    """The update of a group, traced once for every dtype and shape that its parameters have."""
+    kinds: dict[tuple, list[str]] = {}
+    for path, p in named.items():
+        if p.requires_grad and _group_of(p, optimizer) == index:
+            kinds.setdefault((p.dtype, p.shape), []).append(path)
+    one = optimizer.with_options(optimizer.groups[index][1])
+    found = []
+    for paths in list(kinds.values())[:SHAPES]:
+        array = named[paths[0]].array
+        try:
+            found.append((tuple(paths), update_graph(one, array, one.init(array))))
+        except Exception:  # compile says what is wrong with it
+            continue
+    return found

@@ -250,7 +250,8 @@ class Builder:
         return [self.dim_scalar(a, dtype) if o is None else o for a, o in zip(args, known, strict=True)]
 
     def operand(self, arg: Any, index: int = 0) -> Operand:
-        """What a node reads for `arg`, its operand of that index: the value of a Ref, a literal for a Python number, a constant for an array."""
+        """What a node reads for `arg`, its operand of that index: the value of a Ref, a literal for a Python number, a
+        constant for an array."""
         if isinstance(arg, Ref):
             if arg._builder is not self:
                 raise self.foreign(arg)

@@ -313,6 +313,14 @@ def as_optimizer(optimizer: Any) -> Optimizer:
     raise TypeError(f"optimizer= takes an Optimizer such as gt.AdamW(lr=1e-3), or a function, not {whose}{name}")
 
 
+def written_update(optimizer: Optimizer) -> Callable[..., Any] | None:
+    """The function that a user has written for the update; None for the optimizers of this file."""
+    if isinstance(optimizer, FromFunction):
+        return optimizer.fn
+    update = type(optimizer).update
+    return None if update.__module__ == __name__ else update
+
+
 def clip_by_global_norm(optimizer: Any, max_norm: float) -> Optimizer:
     """`optimizer`, with all gradients of a step scaled by min(1, max_norm / (norm + 1e-6)), norm that of all
     together."""

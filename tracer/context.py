@@ -21,7 +21,7 @@ from ..ir.types import TensorType, type_of
 from .apply import from_list
 from .escaped import EscapedArray, escaped, plain
 from .ledger import Leaf, Ledger, Reentry, Stale, Store, Tag, Write, place_of
-from .module import Buffer, Module, Parameter
+from .module import LAYERS, Buffer, Module, Parameter
 from .names import name_in, name_in_user_code
 from .source import called, written_buffer
 from .state import TraceError, current_trace, running
@@ -184,8 +184,9 @@ class Trace:
 
     # where we are ---------------------------------------------------------------------------------------------------
     def location(self) -> Location | None:
-        """The user's line that is running, with the path of the module that it belongs to."""
-        where = user_location()
+        """The user's line that is running, with the path of the module that it belongs to: for a layer that this
+        package ships, the line that calls it."""
+        where = user_location(LAYERS)
         return None if where is None else replace(where, scope=self._scopes[-1] or where.scope)
 
     def outer_location(self) -> Location | None:

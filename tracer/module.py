@@ -18,7 +18,7 @@ from ..ir.types import TypeRuleError, dtype_name
 from .mistakes import MODEL, method_advice
 from .state import current_trace, no_gradient_kept
 
-_LAYERS = ("models/nn/", "models/init.py")
+LAYERS = ("models/nn/", "models/init.py")
 _assigned: WeakKeyDictionary[Module, dict[str, Location]] = WeakKeyDictionary()  # where modules were last assigned
 _overwritten: WeakKeyDictionary[Module, list[Overwritten]] = WeakKeyDictionary()
 
@@ -58,7 +58,7 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
         except TypeRuleError as fact:
             raise TypeError("\n".join([f"{kind}: {fact}", *at_line(user_location())])) from None
         self._array = own
-        self.created = user_location(_LAYERS)
+        self.created = user_location(LAYERS)
         trace = current_trace()
         self.in_trace = trace is not None
         if trace is not None:
@@ -301,7 +301,7 @@ class Module:
         raise AttributeError(f"{type(self).__name__} has no {name}{advice}")
 
     def _note_assignment(self, name: str, old: Any) -> None:
-        where = user_location(_LAYERS)
+        where = user_location(LAYERS)
         before = _assigned.setdefault(self, {}).get(name)
         if where is not None:
             if isinstance(old, (Module, Parameter)) and before == where:

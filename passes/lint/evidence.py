@@ -14,6 +14,7 @@ from ...ir.graph import Graph, Operand, Value
 from ...ir.location import Location
 from .finding import Finding, Site
 from .flow import Cut, Flow
+from .proofs import Proofs
 
 T = TypeVar("T")
 
@@ -38,7 +39,8 @@ class Param:
 @dataclass(frozen=True)
 class Group:
     """A group of the optimizer `kind`: how many parameters it holds, the shapes of those that are not the model's, its
-    options, and its learning rate at some steps."""
+    options, and its learning rate at some steps. `updates` are the programs of an update that the user has written,
+    each with the parameters that it serves, and `returns` the line at which it ends."""
 
     kind: str
     size: int
@@ -47,6 +49,8 @@ class Group:
     options: Mapping[str, Any] = field(default_factory=dict)
     rates: tuple[float, ...] = ()
     created: Location | None = None
+    updates: Sequence[tuple[tuple[str, ...], Graph]] = ()
+    returns: Location | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,9 @@ class Probe:
     wrong: Sequence[WrongRule] = ()
 
 
+LOOKS = 4  # fewer looks at a training say nothing about all data
+
+
 @dataclass(frozen=True)
 class Watched:
     """What was seen of a training, in `looks` looks.
@@ -183,10 +190,14 @@ class Evidence:
     explained: Sequence[Finding] = ()
     flow: Flow = field(default=None, repr=False)  # type: ignore[assignment]  # who depends on whom, where gradient stops
     memo: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)  # what several rules compute from it
+    proofs: Proofs = field(default=None, repr=False)  # type: ignore[assignment]  # what arithmetic says of it
 
     def __post_init__(self) -> None:
         if self.flow is None:
             object.__setattr__(self, "flow", Flow(self.graph, self.roots, self.crossings.reentries))
+        if self.proofs is None:
+            arrays = {p.path: p.array for p in self.params}
+            object.__setattr__(self, "proofs", Proofs(self.flow, arrays, [p.path for p in self.trainable]))
 
     @property
     def roots(self) -> list[Value]:

@@ -4,18 +4,17 @@ gradient."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Union
 
-from ...ir.build import Builder
 from ...ir.crossings import Escape, Reentry
-from ...ir.dims import DimScope, dim_scope, quiet
-from ...ir.graph import Graph, Literal, Node, Value
-from ...ir.op import OPS, NoGradient, Op
-from ..autodiff import Differentiable
+from ...ir.graph import Graph, Node, Value
+from ...ir.op import OPS, NoGradient
+from .derivative import differentiable_operands
 from .unroll import unrolled
+
+Edge = tuple[Node, int]  # from a node to its i-th operand: what gradient runs along
 
 
 @dataclass(frozen=True)
@@ -49,11 +48,19 @@ def is_opaque(cut: Cut) -> bool:
 
 
 class Flow:
-    """The flow of gradient from `roots` back to the inputs of `graph`. Parameters are named by their paths."""
+    """The flow of gradient from `roots` back to the inputs of `graph`. Parameters are named by their paths. `closed`
+    are edges that are known to carry none, whatever the rule of their op says."""
 
-    def __init__(self, graph: Graph, roots: Sequence[Value], reentries: Iterable[Reentry] = ()) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        roots: Sequence[Value],
+        reentries: Iterable[Reentry] = (),
+        closed: Collection[Edge] = (),
+    ) -> None:
         self.graph = graph = unrolled(graph)
         self.roots = list(roots)
+        self.closed = closed
         self.producer = graph.producers()
         self.uses = graph.uses()
         self.parameters = [v.name for v in graph.inputs if graph.roles[v.name] == "param"]
@@ -66,13 +73,18 @@ class Flow:
         self.needed = self._needed()
         self._fed, self._would, self._depends = self._marks()
 
+    def passes(self, node: Node) -> tuple[bool, ...]:
+        """For each operand of `node`, whether gradient passes to it from the result."""
+        passes = differentiable_operands(node)
+        return tuple(p and (node, i) not in self.closed for i, p in enumerate(passes)) if self.closed else passes
+
     def _alive(self) -> dict[Value, int]:
         """Values that the gradient of the roots reaches, with the number of paths."""
         paths: dict[Value, int] = dict.fromkeys(self.roots, 1)
         for node in reversed(self.graph.nodes):
             count = sum(paths.get(v, 0) for v in node.outputs if v.type.is_float)
             if count:
-                for operand, passes in zip(node.inputs, differentiable_operands(node), strict=True):
+                for operand, passes in zip(node.inputs, self.passes(node), strict=True):
                     if passes and isinstance(operand, Value):
                         paths[operand] = paths.get(operand, 0) + count
         return paths
@@ -117,7 +129,7 @@ class Flow:
             for value in node.values():
                 if value not in self.producer:  # a Parameter made in forward, of what had left
                     come_back(value)
-            passes = differentiable_operands(node)
+            passes = self.passes(node)
             mended = mendable_operands(node)
             for out in node.outputs:
                 fed[out] = would[out] = depends[out] = 0
@@ -179,7 +191,7 @@ class Flow:
         """Every edge on the way to the loss at which the gradient of some parameter is lost, in program order."""
         found: list[Cut] = []
         for node in self.graph.nodes:
-            passes = differentiable_operands(node)
+            passes = self.passes(node)
             for out in node.outputs:
                 for reentry in self.returns.get(out, ()) if out in self.needed else ():
                     found += [self._cut(o.value, reentry, out, o) for o in reentry.origins]
@@ -200,29 +212,6 @@ class Flow:
         return Cut(source, by, target, killed, tuple(n for n in names if n not in killed), escape)
 
 
-@lru_cache(maxsize=4096)
-def _differentiable(op: Op, types: tuple, attrs: tuple, numbers: tuple, regions: tuple) -> tuple[bool, ...]:
-    """For each operand, whether the op's derivative has a cotangent for it: the rule is asked."""
-    floats = tuple(t.is_float for t in types)
-    if op.why_not(dict(attrs)) is not None:
-        return (False,) * len(types)
-    if op.vjp is None:  # a region: the rule of its nodes decides, and all floats may pass
-        return floats
-    builder = Builder("ask", scope=DimScope(quiet=True))
-    args = [builder.input(f"x{i}", t) if n is None else n for i, (t, n) in enumerate(zip(types, numbers, strict=True))]
-    try:
-        with dim_scope(builder.scope), quiet():
-            out = builder.emit(op, args, dict(attrs), regions)
-            outs = out if isinstance(out, tuple) else (out,)
-            gs = tuple(builder.input(f"g{i}", o.type) for i, o in enumerate(outs))
-            keywords = op.keywords(dict(attrs), tuple(Differentiable(builder, r) for r in regions))
-            several = len(outs) > 1 or op.regions
-            parts = op.vjp(gs if several else gs[0], outs if several else out, *args, **keywords)
-    except Exception:  # a rule that needs more than types
-        return floats
-    return tuple(p is not None and is_float for p, is_float in zip(parts, floats, strict=True))
-
-
 MENDABLE = ("not written yet", "zero almost everywhere")
 
 
@@ -231,13 +220,3 @@ def mendable_operands(node: Node) -> tuple[bool, ...]:
     reason = OPS[node.op].nondiff
     can = reason is not None and reason.kind in MENDABLE
     return tuple(can and o.type.is_float for o in node.inputs)
-
-
-def differentiable_operands(node: Node) -> tuple[bool, ...]:
-    """For each operand of `node`, whether gradient passes to it from the result."""
-    op = OPS[node.op]
-    if not any(v.type.is_float for v in node.outputs):
-        return (False,) * len(node.inputs)
-    types = tuple(o.type for o in node.inputs)
-    numbers = tuple(o.value if isinstance(o, Literal) else None for o in node.inputs)
-    return _differentiable(op, types, tuple(node.attrs.items()), numbers, node.regions)

@@ -61,8 +61,9 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(code: str, severity: str, layer: str, title: str) -> Callable[[Check], Rule]:
-    """Registers a check under its code. `severity` is that of its findings unless they say otherwise."""
-    assert severity in SEVERITIES and layer in (*LAYERS, WATCHED), (code, severity, layer)
+    """Registers a check under its code. `severity` is that of its findings unless they say otherwise; `layer` the kind
+    of evidence, or several ("SR")."""
+    assert severity in SEVERITIES and set(layer) <= {*LAYERS, WATCHED}, (code, severity, layer)
 
     def register(check: Check) -> Rule:
         if code in RULES:
@@ -79,7 +80,7 @@ def run_rules(evidence: Evidence, layers: Iterable[str] = LAYERS, rules: Iterabl
     chosen = list(RULES.values() if rules is None else rules)
     for layer in (name for name in (*LAYERS, WATCHED) if name in set(layers)):
         seen = replace(evidence, explained=tuple(found))
-        for each in (r for r in chosen if r.layer == layer):
+        for each in (r for r in chosen if layer in r.layer):
             found += _checked(each, seen)
     return grouped(found)
 

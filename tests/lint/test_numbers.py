@@ -157,8 +157,8 @@ def test_saturation_at_the_start_is_told_once_as_a_warning():
     assert len(told) == 1 and [f.code for f in watch.report.findings] == ["GT-G02"]
 
 
-def test_an_update_that_returns_what_it_was_given():
-    watch = watched(Rectified(bias=0.0), lambda param, grad, state, scalars: (param, state))
+def test_an_update_that_rounding_undoes():
+    watch = watched(Rectified(bias=0.0), lambda param, grad, state, scalars: (param - 1e-12 * grad, state))
     (finding,) = watch.report.findings
     assert (finding.code, finding.severity) == ("GT-H03", "error")
     assert set(finding.parameters) == {"first.weight", "first.bias", "last.weight", "last.bias"}

@@ -232,6 +232,22 @@ def test_nodes_know_the_users_line_and_the_module():
     assert scopes == ["parts.0", "parts.1.second"]
 
 
+def test_a_layer_of_this_package_is_at_the_line_that_calls_it():
+    from gradtape.models import nn
+
+    class Net(gt.Module):
+        def __init__(self):
+            self.inner = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+
+        def forward(self, x):
+            return self.inner(x)
+
+    traced = gt.trace(Net(), array(4, 3))
+    line = Net.forward.__code__.co_firstlineno + 1
+    assert {(n.location.file, n.location.line) for n in traced.graph.nodes} == {(HERE, line)}
+    assert {n.location.scope for n in traced.graph.nodes} == {"inner.0", "inner.1"}
+
+
 def test_a_type_error_names_line_scope_and_operands():
     class Net(gt.Module):
         def __init__(self):

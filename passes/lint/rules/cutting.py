@@ -185,26 +185,3 @@ def one_sided(e: Evidence) -> Iterator[Finding]:
 def _slot(cut: Cut) -> int:
     assert isinstance(cut.by, Node)
     return next((i for i, o in enumerate(cut.by.inputs, 1) if o is cut.source), 0)
-
-
-@rule("GT-C07", "error", "S", "a step function on every path")
-def piecewise_constant(e: Evidence) -> Iterator[Finding]:
-    """round, floor and sign are flat: their derivative is 0 everywhere, and what feeds them learns nothing.
-
-    Broken:
-        loss = gt.mean((gt.round(z) - y) ** 2)
-
-    Right:
-        loss = gt.mean((z + gt.stop_gradient(gt.round(z) - z) - y) ** 2)
-    """
-    for cut in e.cuts:
-        killed = [p for p in cut.killed if p not in explained_by_straight_through(e, cut)]
-        flat = isinstance(cut.by, Node) and cut.reason is not None and cut.reason.kind == "zero almost everywhere"
-        if killed and flat and isinstance(cut.by, Node) and cut.target.type.is_float:
-            yield piecewise_constant.finding(
-                Site.of(cut.by.location),
-                f"{cut.by.op} has derivative 0, and no other way leads to the loss",
-                cut.reason.reason if cut.reason else OPS[cut.by.op].formula,
-                "x + gt.stop_gradient(step(x) - x), which passes the gradient straight through",
-                killed,
-            )

@@ -6,15 +6,12 @@ from collections.abc import Iterator
 from statistics import median
 
 from ....ir.graph import Node
-from ..evidence import Evidence, Gradient
+from ..evidence import LOOKS, Evidence, Gradient
 from ..finding import Finding, Site
 from ..rule import rule
 
 NOISE = 1e-8  # float64 rounds 5e8 times more finely than float32: a gradient that shrinks by more than this is rounding
 VANISHED = 1e-8  # of the median parameter's gradient, relative to its size: a float32 sum of both forgets the smaller
-
-
-LOOKS = 4  # fewer looks at a training say nothing about all data
 
 
 @rule("GT-G01", "warning", "R", "units that are never on")
@@ -68,38 +65,6 @@ def saturated(e: Evidence) -> Iterator[Finding]:
             )
 
 
-@rule("GT-H03", "error", "R", "an update that is never applied")
-def never_applied(e: Evidence) -> Iterator[Finding]:
-    """The gradient of a parameter is not 0, and the optimizer holds it, yet after several looks it is the same, bit for
-    bit: an update function that returns what it was given, or that something undoes.
-
-    Broken:
-        def update(param, grad, state, scalars):
-            return param, state
-
-    Right:
-        def update(param, grad, state, scalars):
-            return param - scalars["lr"] * grad, state
-    """
-    if e.watched is None:
-        return
-    stuck = [
-        p.path
-        for p in e.trainable
-        if p.group is not None
-        and e.watched.still.get(p.path, 0) >= LOOKS - 1
-        and all(e.watched.gradients.get(p.path, (0.0,)))
-    ]
-    if stuck:
-        yield never_applied.finding(
-            Site.of(e.groups[0].created if e.groups else None),
-            f"{len(stuck)} parameters have a gradient and do not move",
-            f"they were the same, bit for bit, in {LOOKS} looks in a row",
-            "an update that gives the new parameter back; a learning rate that their numbers can feel",
-            stuck,
-        )
-
-
 def _node(e: Evidence, name: str) -> Node:
     return next(n for n in e.graph.nodes if any(v.name == name for v in n.outputs))
 
@@ -124,7 +89,11 @@ def vanished(e: Evidence) -> Iterator[Finding]:
         return
     usual = median(sorted(ratios.values())[len(ratios) // 2 :])  # of the better half: the vanished may be many
     gone = [
-        path for path, ratio in ratios.items() if ratio < VANISHED * usual and not is_noise(e.probe.gradients[path])
+        path
+        for path, ratio in ratios.items()
+        if ratio < VANISHED * usual
+        and not is_noise(e.probe.gradients[path])
+        and not e.is_explained(path, "error", "warning", "info")
     ]
     if not gone:
         return
