@@ -385,6 +385,13 @@ OF_EQUALS: dict[str, Callable[[Range], Range]] = {
     "minimum": lambda x: x,
 }
 
+
+def _bounded(x: Range, last: float, ignore: int | None) -> Range:
+    """Indices in [0, last], and the one that is let pass."""
+    found = Range(max(x.low, 0), min(x.high, last))
+    return found if ignore is None else Range(min(found.low, ignore), max(found.high, ignore))
+
+
 RULES: dict[str, Callable[..., Range]] = {
     # arithmetic
     "add": _plain(add),
@@ -445,7 +452,7 @@ RULES: dict[str, Callable[..., Range]] = {
     "iota": _iota,
     "dim_scalar": lambda node: _size(node.attrs["value"]),
     "uniform": _within(0, 1),
-    "bounded": lambda node, x: Range(max(x.low, 0), min(x.high, _size(node.attrs["size"]).high - 1)),
+    "bounded": lambda node, x: _bounded(x, _size(node.attrs["size"]).high - 1, node.attrs.get("ignore")),
     "scatter_add": _plain(lambda index, x: Range(-INF if x.low < 0 else 0, INF if x.high > 0 else 0)),
     # reductions and products
     "sum": _sum,

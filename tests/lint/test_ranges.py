@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cases import special_arrays
-from fuzz import random_case
+from fuzz_programs import draw
 from gradtape.ir.build import Builder
 from gradtape.ir.dims import Dim, DimScope, Symbol, dim_scope
 from gradtape.ir.interp import Interpreter
@@ -90,7 +90,7 @@ def test_special_values_keep_within_the_range_of_all(name):
 
 @pytest.mark.parametrize("seed", range(150))
 def test_random_programs(seed):
-    case = random_case(seed)
+    case = draw(seed)
     assert_true_of(case.graph, case.values)
 
 

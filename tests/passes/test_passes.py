@@ -261,7 +261,12 @@ graph g(%i: i64[4] input, %b: f32[5] buffer) {
   update %b = %1
 }""")))  # fmt: skip
     kinds = [type(s).__name__ if type(s) is not Instr else s.kernel.split("_")[0] for s in tape.steps]
-    assert kinds == ["bounded", "StopIf", "row"]
+    assert kinds == ["bounded", "row", "StopIf", "row"]  # the new value is computed before, and written after
+    stored = next(i for i, b in enumerate(tape.buffers) if b.segment == "buffer")
+    written = [
+        any(o.view.buffer == stored and "w" in o.mode for o in s.operands) for s in tape.steps if type(s) is Instr
+    ]
+    assert written == [False, False, True]
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -106,7 +106,6 @@ KINDS: list[Case] = [
         "add: got an array of objects, not of numbers; its first is None",
         "",
     ),
-    (lambda x: gt.cross_entropy(x, np.ones((2, 3), "f4")), "the target names classes by integers, got f32[2, 3]", ""),
     (lambda x: gt.dropout(x, 1.5), "dropout: a probability lies in [0, 1], got p=1.5", ""),
 ]
 
@@ -147,15 +146,9 @@ NAMES: list[Case] = [
     (lambda x: x.long(), "a traced value has no long: f32[2, 3]", "write x.astype('int64')"),
     (lambda x: x.expand(2, 2, 3), "a traced value has no expand: f32[2, 3]", "write gt.broadcast_to(x, shape)"),
     (lambda x: x.add_(1), "a traced value has no add_: f32[2, 3]", "values are never changed in place"),
-    (
-        lambda x: x.masked_fill(x > 0, 0),
-        "a traced value has no masked_fill: f32[2, 3]",
-        "write gt.where(mask, value, x)",
-    ),
     (lambda x: x.softmax(-1), "a traced value has no softmax: f32[2, 3]", "write gt.softmax(x, ...)"),
     (lambda x: x.dim(), "a traced value has no dim: f32[2, 3]", "write x.ndim"),
     (lambda x: x.clone(), "a traced value has no clone: f32[2, 3]", "write x: values are never changed"),
-    (lambda x: x.requires_grad_(), "a traced value has no requires_grad_: f32[2, 3]", "write gt.value_and_grad(f"),
     (lambda x: x.reshpe(3, 2), "a traced value has no reshpe: f32[2, 3]", "write x.reshape"),
 ]
 
@@ -271,7 +264,6 @@ MODELS: list[tuple[Callable[[], Any], str, str]] = [
     ),
     (lambda: trained(loss=lambda out, y: None)(X, Y), "the loss is one float scalar, got nothing", "write return"),
     (lambda: trained(Forgetful())(X, Y), "cross_entropy: got None, not an array or a number", "return its result?"),
-    (lambda: gt.compile(InPlace())(X), "a Buffer is not changed in place", "self.count = self.count + 1"),
     (lambda: trained(optimizer=gt.AdamW), "optimizer= takes an Optimizer such as gt.AdamW(lr=1e-3)", ""),
     (lambda: gt.AdamW(Net().parameters()), "AdamW: the learning rate comes first", "params=model.parameters())"),
     (lambda: gt.SGD([{"params": Net().parameters()}], lr=1), "SGD: the learning rate comes first", "params="),
@@ -284,7 +276,11 @@ MODELS: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: Net().zero_grad(), "Net has no zero_grad", "gradients are new in every step"),
     (lambda: Net().register_buffer("b", X), "Net has no register_buffer", "write self.name = gt.buffer(array)"),
     (lambda: Net().w.grad, "a Parameter has no grad", "gt.value_and_grad(f)(x)"),
-    (lambda: Net().w.backward(), "a Parameter has no backward", "write step = gt.compile(model, loss="),
+    (
+        lambda: Net().w.backward(),
+        "a Parameter has no backward",
+        "gt.value_and_grad(f)(x), or step = gt.compile(model, loss=",
+    ),
     (lambda: gt.nn.Sequential([gt.nn.Linear(3, 4)]), "Sequential: part 0 is a list", "write Sequential(*layers)"),
     (lambda: gt.nn.Sequential("relu"), "Sequential: part 0 is a str", "write a Module or a function"),
     (lambda: gt.compile(Net())(None), "argument 0: got None, not an array or a number", ""),

@@ -10,6 +10,7 @@ from ....ir.op import OPS
 from ..breaks import breaks
 from ..evidence import Evidence
 from ..finding import NOWHERE, Finding, Site, short
+from ..flow import is_opaque
 from ..repair import without_exits
 from ..returns import Return
 from ..rule import Rule, rule
@@ -109,14 +110,13 @@ def opaque(e: Evidence) -> Iterator[Finding]:
         y = gt.callback(scipy.special.j0, x, vjp=lambda g, y, x: -g * scipy.special.j1(x))
     """
     for cut in e.cuts:
-        if cut.killed and isinstance(cut.by, Node) and cut.by.op == "callback" and cut.target.type.is_float:
-            function = cut.by.attrs.get("function", "callback")
+        if isinstance(cut.by, Node) and is_opaque(cut) and cut.target in e.flow.alive:  # a gradient comes, and ends
             yield opaque.finding(
                 Site.of(cut.by.location),
-                f"the callback {function} has no vjp",
+                f"the callback {cut.by.attrs['function']} has no vjp",
                 "nothing is known of opaque Python but what it returns",
                 "gt.callback(f, x, vjp=...), or gt.stop_gradient(gt.callback(f, x)) where the cut is meant",
-                cut.killed,
+                (*cut.killed, *cut.partial),
             )
 
 
