@@ -46,19 +46,24 @@ def torch_model(config: Config, weights: dict[str, np.ndarray]):
     from torch import nn
     from torch.nn import functional as F
 
+    class Block(nn.Module):
+        def __init__(self, channels, width):
+            super().__init__()
+            self.conv = nn.Conv2d(channels, width, 3, padding=1)
+
+        def forward(self, x):
+            return F.max_pool2d(F.relu(self.conv(x)), 2)
+
     class CNN(nn.Module):
         def __init__(self):
             super().__init__()
             widths = (config.channels, *config.widths)
-            self.blocks = nn.ModuleList(
-                nn.ModuleDict({"conv": nn.Conv2d(c, d, 3, padding="same")})
-                for c, d in zip(widths, config.widths, strict=False)
-            )
+            self.blocks = nn.ModuleList(Block(c, d) for c, d in zip(widths, config.widths, strict=False))
             self.head = nn.Linear(widths[-1] * (config.size >> len(config.widths)) ** 2, config.classes)
 
         def forward(self, x, target):
             for block in self.blocks:
-                x = F.max_pool2d(F.relu(block["conv"](x)), 2)
+                x = block(x)
             return F.cross_entropy(self.head(x.flatten(1)), target)
 
     model = CNN()

@@ -26,12 +26,12 @@ from typing import Any
 
 import numpy as np
 
-Play = Callable[[str, str, int], tuple[Callable[[list], list], Sequence[Any]]]
+Play = Callable[[str, str, int], tuple[Callable[[list], list], Any]]
 MODULES = {"gradtape": "gradtape", "products": "gradtape", "torch": "torch", "torch.compile": "torch", "jax": "jax"}
 
 
 # a contestant's process ---------------------------------------------------------------------------------------------
-def serve(run: Callable[[list], list], batches: Sequence[Any]) -> None:
+def serve(run: Callable[[list], list], batches: Any) -> None:
     """Answers every line `n` on stdin with n steps: seconds, CPU seconds, losses, peak memory."""
     position = 0
     for line in sys.stdin:
@@ -170,7 +170,7 @@ def machine() -> str:
     return f"{date.today()}, {cpu}, {os.cpu_count()} CPUs, OpenBLAS kernels {core_type()}; {', '.join(versions)}"
 
 
-def main(script: str, doc: str, chunks: Mapping[str, int], contestants: Sequence[str], play: Play) -> None:
+def main(script: str, doc: str | None, chunks: Mapping[str, int], contestants: Sequence[str], play: Play) -> None:
     """The command line of a benchmark. chunks: the steps of a chunk for every size, long against the hand-over, short
     against drift."""
     if sys.argv[1:2] == ["--worker"]:

@@ -282,6 +282,7 @@ class Lowering:
         return View(self.buffer(f"{value.name}.part", "partial", value.type.dtype, value.type.size), 0, ())
 
     def combine(self, node: Node, part: View) -> None:
+        """Adds up what the threads have summed of a node's result."""
         value = node.output
         view = self.dense(value)
         operands = (Operand(View(part.buffer, 0, (1,)), "r"), Operand(View(view.buffer, view.offset, (1,)), "w"))

@@ -23,7 +23,7 @@ from ..ir.types import is_one
 from .fuse import Group, aligned, reduction_kind, wide_axes
 from .triangle import ABOVE, BELOW, DIAGONAL, UNKNOWN, Regions, folded, same_matrix, uniform
 
-NEAR = ("2", "3", "4")  # strides along a row for which the compiler loads whole vectors and picks
+NEAR = (2, 3, 4)  # strides along a row for which the compiler loads whole vectors and picks
 NO_ATTRS: Mapping[str, object] = {}
 NO_REGIONS: Mapping[Value, Regions] = {}
 ONCE, ROW, LOOP = 0, 1, 2
@@ -352,9 +352,10 @@ def build_rows(
     accesses = []
     for place, steps in zip(builder.places, strides, strict=True):
         kinds = tuple(_stride_kind(s, i == len(steps) - 1 and i >= outer) for i, s in enumerate(steps))
-        base, shift = _beside(place, steps, builder.places, strides) if kinds and kinds[-1] in NEAR else (-1, 0)
         virtual = place.view is None and not place.scratch
-        accesses.append(Access(place.dtype, kinds, place.mode, virtual, base, shift))
+        accesses.append(
+            Access(place.dtype, kinds, place.mode, virtual, *_beside(place, steps, builder.places, strides))
+        )
     sections = _sections(builder)
     program = _renumbered(RowProgram(outer, len(sizes) - outer, tuple(accesses), sections, len(builder.dims), diagonal))
     places = [
@@ -370,7 +371,7 @@ def build_rows(
 def _stride_kind(stride: DimLike, last: bool) -> str:
     if identical(stride, 0):
         return "0"
-    return str(stride) if last and (identical(stride, 1) or str(stride) in NEAR) else "s"
+    return str(stride) if last and isinstance(stride, int) and stride in (1, *NEAR) else "s"
 
 
 def _beside(
@@ -378,13 +379,15 @@ def _beside(
 ) -> tuple[int, int]:
     """(number, distance) of the place between whose elements those of `place` lie: together they are read and written
     whole vectors at a time. (-1, 0) where there is none."""
-    best = (-1, 0)
+    best, step = (-1, 0), steps[-1] if steps else 0
+    if place.view is None or not isinstance(step, int) or step not in NEAR:
+        return best
     for number, (other, others) in enumerate(zip(places, strides, strict=True)):
-        if place.view is None or other.view is None or other.view.buffer != place.view.buffer:
+        if other.view is None or other.view.buffer != place.view.buffer:
             continue
         distance = place.view.offset - other.view.offset
-        between = isinstance(distance, int) and best[1] < distance < int(str(steps[-1]))
-        if between and all(identical(a, b) for a, b in zip(steps, others, strict=True)):
+        between = isinstance(distance, int) and best[1] < distance < step
+        if between and all(map(identical, steps, others)):
             best = (number, distance)
     return best
 

@@ -17,7 +17,7 @@ from ..op import op
 from ..types import TensorType, TypeRuleError
 from .elementwise import add, equal, logical_and, logical_not, maximum, where
 from .rules import need_float
-from .shape import broadcast_to, concat, full, reshape, slice_, unslice, weave, woven_shape
+from .shape import _list, broadcast_to, concat, full, reshape, slice_, unslice, weave, woven_shape
 
 MOST_AXES = 2  # that the kernel's loops reach
 
@@ -41,18 +41,13 @@ def window_counts(sizes, kernel, stride, padding, dilation):
     return tuple(counts)
 
 
-def _windows(x, kernel, stride, dilation):
-    """The NumPy view out[..., i.., k..] = x[..., i * stride + k * dilation..] over the last axes."""
-    n = len(kernel)
+def _windows(x, kernel, stride, padding, dilation, value=0):
+    """The NumPy view out[..., i.., k..] = x[..., i * stride + k * dilation - padding..] over the last axes."""
+    lead = x.ndim - len(kernel)
+    wide = np.pad(x, [(0, 0)] * lead + list(padding), constant_values=value)
     spans = tuple(d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True))
-    view = np.lib.stride_tricks.sliding_window_view(x, spans, axis=tuple(range(x.ndim - n, x.ndim)))
-    lead = (slice(None),) * (x.ndim - n)
-    return view[(*lead, *(slice(None, None, s) for s in stride), *(slice(None, None, d) for d in dilation))]
-
-
-def _padded_windows(x, kernel, stride, padding, dilation, value=0):
-    pads = [(0, 0)] * (x.ndim - len(kernel)) + list(padding)
-    return _windows(np.pad(x, pads, constant_values=value), kernel, stride, dilation)
+    view = np.lib.stride_tricks.sliding_window_view(wide, spans, axis=tuple(range(lead, x.ndim)))
+    return view[(*[np.s_[:]] * lead, *(np.s_[::s] for s in stride), *(np.s_[::d] for d in dilation))]
 
 
 # convolution ----------------------------------------------------------------------------------------------------
@@ -74,10 +69,6 @@ def _infer_conv(x, w, stride, padding, dilation, groups):
         raise TypeRuleError(f"x {_list(x)} has {x[1]} channels, the weight {_list(w)}"
                             + (f" in {groups} groups" if groups > 1 else "") + f" is for {w[1] * groups}")
     return (x[0], w[0], *window_counts(x[2:], w[2:], stride, padding, dilation))
-
-
-def _list(shape):
-    return f"({', '.join(map(str, shape))})"
 
 
 def _need_windows(g, x, w, stride, padding, dilation, groups):
@@ -102,7 +93,7 @@ class conv:
         need_float(TensorType(x.dtype, ()))
         return TensorType(x.dtype, _infer_conv(x.shape, w.shape, stride, padding, dilation, groups))
     def ref(x, w, *, stride, padding, dilation, groups):
-        view, n = _padded_windows(x, w.shape[2:], stride, padding, dilation), len(stride)
+        view, n = _windows(x, w.shape[2:], stride, padding, dilation), len(stride)
         axes = (1, *range(2 + n, 2 + 2 * n)), tuple(range(1, 2 + n))
         parts = [np.tensordot(view[:, c], w[o], axes) for c, o in _groups(groups, x.shape[1], w.shape[0])]
         return np.moveaxis(np.concatenate(parts, -1), -1, 1)
@@ -151,7 +142,7 @@ class conv_weight:
         _need_windows(g.shape, x.shape, shape, stride, padding, dilation, groups)
         return TensorType(x.dtype, shape)
     def ref(x, g, *, kernel, stride, padding, dilation, groups):
-        view, n = _padded_windows(x, kernel, stride, padding, dilation), len(stride)
+        view, n = _windows(x, kernel, stride, padding, dilation), len(stride)
         axes = (0, *range(2, 2 + n))
         return np.concatenate([
             np.tensordot(g[:, o], view[:, c], (axes, axes)) for c, o in _groups(groups, x.shape[1], g.shape[1])
@@ -233,7 +224,7 @@ class max_pool:
     kind = "composite"
     def infer(x, *, kernel, stride, padding, dilation): return _infer_pool(x, kernel, stride, padding, dilation)
     def ref(x, *, kernel, stride, padding, dilation):
-        view = _padded_windows(x, kernel, stride, padding, dilation, -np.inf)
+        view = _windows(x, kernel, stride, padding, dilation, -np.inf)
         return view.max(axis=tuple(range(x.ndim, x.ndim + len(kernel))))
     def body(x, *, kernel, stride, padding, dilation):
         best, *rest = _pieces(_padded(x, padding, -np.inf), kernel, stride, dilation)
@@ -256,7 +247,7 @@ class avg_pool:
     kind = "composite"
     def infer(x, *, kernel, stride, padding): return _infer_pool(x, kernel, stride, padding, (1,) * len(kernel))
     def ref(x, *, kernel, stride, padding):
-        view = _padded_windows(x, kernel, stride, padding, (1,) * len(kernel))
+        view = _windows(x, kernel, stride, padding, (1,) * len(kernel))
         return view.mean(axis=tuple(range(x.ndim, x.ndim + len(kernel))))
     def body(x, *, kernel, stride, padding):
         total, *rest = _pieces(_padded(x, padding, 0.0), kernel, stride, (1,) * len(kernel))

@@ -9,7 +9,6 @@ from textwrap import indent
 
 import numpy as np
 
-from ...ir.tape import contiguous
 from ..call import Part
 from ..kernel import Kernel, template
 
@@ -187,9 +186,9 @@ CONV = f"""
 def conv_words(part: Part) -> list[int]:
     """The instruction's axes are (images, groups, channels, 2 sizes of x, outputs, 2 of y, 2 of the weight); params are
     `what`, stride, dilation, padding before (2 each), and how many elements of scratch memory and of lines to fill."""
-    sizes, (x, _, y, *_) = part.sizes, (slot.strides for slot in part.call.slots)
-    n, _, c, _, _, o, *windows, kh, kw = sizes
-    windows, y_steps = (n, *windows), (y[0], *y[6:8])
+    n, _, c, _, _, o, h, w, kh, kw = part.sizes
+    x, _, y, *_ = (slot.strides for slot in part.call.slots)
+    windows, y_steps = (n, h, w), (y[0], *y[6:8])
     if part.call.params[0] == 0:
         if (kh, kw, *part.call.params[1:3], *part.call.params[5:7]) == (1, 1, 1, 1, 0, 0):
             runs = (_run(windows, steps, prod(windows)) for steps in (y_steps, (x[0], *x[3:5])))
@@ -198,7 +197,7 @@ def conv_words(part: Part) -> list[int]:
                 return _words(part, box, direct=True)
         return _words(part, _box(part, y_steps, c * kh * kw), direct=False)
     # the scratch memory also holds the outputs of a box, unless they lie as a matrix in y
-    box = _box(part, contiguous(windows), c * kh * kw + o)
+    box = _box(part, (h * w, w, 1), c * kh * kw + o)
     return _words(part, box, box == _run(windows, y_steps, prod(box)) and (o == 1 or y[5] >= prod(box)))
 
 
