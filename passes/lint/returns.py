@@ -65,7 +65,7 @@ class Return:
     @property
     def sure(self) -> bool:
         """Whether it is known rather than concluded that what came back is what had left."""
-        return any(b.how in ("tag", "memory", "trace") for b in self.backs)
+        return any(b.how in ("tag", "memory", "source", "trace") for b in self.backs)
 
     @property
     def functions(self) -> list[str]:
