@@ -22,7 +22,7 @@ from .ir.graph import Graph
 from .ir.replay import first_not_finite
 from .ir.tape import Tape
 from .ir.types import DTYPES, TensorType, dtype_name
-from .linting import GradientError, LintError, LintWarning, judge, lint
+from .linting import GradientError, LintError, LintWarning, judge, judge_forward, lint
 from .models.optim import as_optimizer
 from .passes.autodiff import differentiate
 from .passes.lint import Report
@@ -271,6 +271,8 @@ class Compiled:
             optimizer = self.optimizer if entry == "step" else None
             report = judge(traced, graph, self.model, optimizer, self.lint_level)
             graph = self._differentiate(graph)
+        else:
+            judge_forward(traced, graph, self.lint_level)
         stages["differentiated"] = graph
         if entry == "step":
             graph = self._optimize(graph)

@@ -131,4 +131,4 @@ def test_explain(run):
         assert result.output.startswith("GT-C07 error: ")
         assert "Broken:" in result.output and "Right:" in result.output
     result = run("explain", "Z99")
-    assert result.exit_code == 1 and "there is no code Z99; there are GT-A06" in result.output
+    assert result.exit_code == 1 and "there is no code Z99; there are GT-A01" in result.output

@@ -192,6 +192,18 @@ def test_what_is_computed_from_an_input_and_kept_is_wrong_for_the_next_batch(nam
     assert not lint(Model()).ok
 
 
+def test_statistics_that_the_program_updates_are_not_read_as_raw_numbers():
+    def body(self, h):
+        mean = self.mean.data  # those of the first call, for ever
+        self.mean = 0.9 * self.mean + 0.1 * gt.stop_gradient(h.mean(0))
+        return h - mean
+
+    model = Net(body)
+    model.mean = gt.buffer(np.zeros(8, "f4"))
+    (finding,) = loud(lint(model))
+    assert (finding.code, finding.severity) == ("GT-A01", "error") and "computed from mean" in finding.why
+
+
 def test_a_target_that_python_took_is_kept_too():
     def loss(out, y):
         return ((out - np.asarray(y)) ** 2).mean()
@@ -290,3 +302,31 @@ def test_flow_counts_a_parameter_once_for_every_path():
     traced = gt.trace(Net(lambda self, h: h + np.tanh(h)), X)
     flow = Flow(traced.graph, [traced.graph.outputs[0][1]])
     assert (flow.paths("w"), flow.paths("v"), flow.reaches("nobody")) == (2, 1, False)
+
+
+def test_a_program_without_backward_keeps_no_numbers_either():
+    class Model(Net):
+        def forward(self, x):
+            h = x @ self.w
+            return h / np.abs(h.data).max()
+
+    model = Model()
+    with pytest.raises(gt.LintError, match=r"would keep what it should compute\nGT-A01 error"):
+        gt.compile(model)(X)
+    with pytest.warns(gt.LintWarning, match="the numbers of the first call"):
+        gt.compile(model, lint="warn")(X)
+    gt.compile(model, lint="off")(X)
+
+    class Raw(Net):
+        def forward(self, x):
+            return x @ self.w.data  # what is trained or loaded later would never be seen
+
+    with pytest.raises(gt.LintError, match="it was computed from w, and is not computed again"):
+        gt.compile(Raw())(X)
+
+    class Looks(Net):
+        def forward(self, x):
+            assert np.isfinite(np.asarray(x)).all()
+            return x @ self.w
+
+    np.testing.assert_allclose(gt.compile(Looks())(X).shape, (4, 8))
