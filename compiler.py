@@ -22,7 +22,7 @@ from .ir.graph import Graph
 from .ir.replay import first_not_finite
 from .ir.tape import Tape
 from .ir.types import DTYPES, TensorType, dtype_name, shown
-from .linting import LintError, LintWarning, judge, lint
+from .linting import LintError, LintWarning, judge, judge_forward, lint
 from .models.optim import as_optimizer
 from .passes.autodiff import GradientError, differentiate
 from .passes.hoist import hoist
@@ -268,6 +268,8 @@ class Compiled:
             optimizer = self.optimizer if entry == "step" else None
             report = judge(traced, graph, self.model, optimizer, self.lint_level)
             graph = self._differentiate(graph)
+        else:
+            judge_forward(traced, graph, self.lint_level)
         stages["differentiated"] = graph
         if entry == "step":
             graph = self._optimize(graph)

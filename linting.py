@@ -23,9 +23,9 @@ CHEAP = ("S", "K", "T")  # what compile applies: it has traced anyhow
 class LintError(GradientError):
     """A model in which some parameter cannot learn as it should. `report` holds every finding."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, fact: str = "this model cannot learn as it should") -> None:
         self.report = report
-        super().__init__(f"this model cannot learn as it should\n{report}")
+        super().__init__(f"{fact}\n{report}")
 
 
 class LintWarning(UserWarning):
@@ -87,3 +87,17 @@ def judge(traced: Traced, graph: Graph, model: Module | None, optimizer: Optimiz
     if any(f.severity != "info" for f in report.findings):
         warnings.warn(str(report), LintWarning, stacklevel=6)
     return report
+
+
+def judge_forward(traced: Traced, graph: Graph, level: str) -> None:
+    """The same for a program without backward: nobody has to learn, but what Python computed from the arrays of the
+    first call must not stand in it as a constant."""
+    ledger = traced.ledger
+    if level == "off" or not (ledger.reentries or ledger.stale):
+        return
+    evidence = replace(evidence_of(traced, graph, None), params=())
+    report = report_on(evidence)
+    if report.errors and level == "error":
+        raise LintError(report, "this program would keep what it should compute")
+    if any(f.severity != "info" for f in report.findings):
+        warnings.warn(str(report), LintWarning, stacklevel=6)

@@ -34,8 +34,8 @@ class Reentry:
     """A constant of the program that comes from values that had left it: the graph break is at this line.
 
     `operand` is the constant (a Value) or Literal; `user` the first node result computed from it, None where
-    it is returned as it is. how: `tag` (carried along), `memory` (shares memory), `value` (equal numbers),
-    `source` (the code says so).
+    it is returned as it is. how: `tag` (carried along), `memory` (shares memory), `source` (the code says so),
+    `call` (the code has it from a function in which something left), `value` (equal numbers).
     """
 
     origins: tuple[Escape, ...]

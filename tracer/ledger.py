@@ -5,7 +5,7 @@ both lines.
 What leaves carries a `Tag` (`tracer/escaped.py`) that NumPy calls and arithmetic hand on. A tag is lost where
 Python insists on plain objects (`float(x)`, `np.array([...])`, `buffer[i] = x`); then the memory and the
 values of what comes back are compared with what left, and the source is read (`tracer/source.py`). `how` says
-which of the four it was.
+which of these it was.
 """
 
 from __future__ import annotations
@@ -66,6 +66,7 @@ class Ledger:
     _memory: list[tuple[np.ndarray, Tag]] = field(default_factory=list, repr=False)
     _numbers: list[tuple[np.ndarray, Tag]] = field(default_factory=list, repr=False)
     _left: dict[str, dict[Position, list[Tag]]] = field(default_factory=dict, repr=False)
+    _direct: set[tuple[str, Position]] = field(default_factory=set, repr=False)  # not inside of a function called there
 
     def spot(self) -> dict[str, Any]:
         """file, line, scope and column of the user's code that is running; an empty file where there is none."""
@@ -90,8 +91,10 @@ class Ledger:
 
     def left(self, tag: Tag) -> None:
         """Notes the user's expressions that are running: what they give may be plain, and come from `tag`."""
-        for file, place in sites():
+        for depth, (file, place) in enumerate(sites()):
             self._left.setdefault(file, {}).setdefault(place, []).append(tag)
+            if depth == 0:
+                self._direct.add((file, place))
 
     def filled(self, buffer: np.ndarray, tag: Tag) -> None:
         """Remembers a plain array that an escaped value is being written into."""
@@ -113,16 +116,18 @@ class Ledger:
         tag, matched = Tag.join(t for _, t in hits), 0
         if tag is not None:
             matched = int(np.logical_or.reduce([h for h, _ in hits]).sum())
+        said = self._from_source(thing, index) if self._left else None
         if tag is not None and 2 * matched >= numbers.size:
-            more = None if matched == numbers.size else self._from_source(thing, index)
-            return Tag.join([tag, *(() if more is None else (more[0],))]) or tag, "value"
-        return self._from_source(thing, index) if self._left else None
+            return (tag, "value") if said is None else (Tag.join([tag, said[0]]) or tag, said[1])
+        return said
 
     def _from_source(self, thing: Any, index: int) -> tuple[Tag, str] | None:
         """What the source says. A number that comes back was made by the last turn of a loop, an array by all."""
-        found = [self._left[file][place] for file, place in Origins(self._left).of(thing, index)]
+        places = Origins(self._left).of(thing, index)
+        found = [self._left[file][place] for file, place in places]
         tag = Tag.join(t for tags in found for t in (tags if isinstance(thing, np.ndarray) else tags[-1:]))
-        return None if tag is None else (tag, "source")
+        direct = any((file, place) in self._direct for file, place in places)
+        return None if tag is None else (tag, "source" if direct else "call")
 
 
 def place_of(where: Location | Escape | None) -> dict[str, Any]:

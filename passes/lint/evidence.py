@@ -131,18 +131,19 @@ class Gradient:
 
 @dataclass(frozen=True)
 class WrongRule:
-    """A derivative that disagrees with differences of its op's forward: of the node with this result, in operand
-    `operand` (from 1), by `error`."""
+    """A derivative that disagrees with differences of its op's forward, by `error`: that of `op`, of the nodes `at`
+    this line, in operand `operand` (from 1)."""
 
-    value: Value
+    op: str
+    at: Location | None
     operand: int
     error: float
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A run with numbers in float64, at a small shape where the model allows one. `values` holds the arrays of the
-    program's values by name (those of the traced graph, which has the same names), `refusal` what stopped the probe;
+    """A run with numbers in float64, at a small shape where the model allows one. `values` holds the arrays of its
+    values by the names that these have in the float64 program, `refusal` what stopped the probe;
     `wrong` are the derivatives that are to blame where a gradient disagrees with differences."""
 
     gradients: Mapping[str, Gradient] = field(default_factory=dict)

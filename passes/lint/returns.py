@@ -45,7 +45,7 @@ class Return:
     site     the line to blame: where it came back; of a filled buffer where it was filled, of a function its call
     escape   where it left, if that is another line; `came_back` where it came back, if that is
     killed   trainable parameters that have no other way to the loss; `partial`: those that have one
-    inputs   those of the program's inputs that it was computed from
+    inputs   what it was computed from that will be other in the next call
     discrete whether only whole numbers or booleans came back
     exact    whether no gradient is missing, for the loss does not change with what came back
     """
@@ -65,7 +65,7 @@ class Return:
     @property
     def sure(self) -> bool:
         """Whether it is known rather than concluded that what came back is what had left."""
-        return any(b.how in ("tag", "memory", "trace") for b in self.backs)
+        return any(b.how in ("tag", "memory", "source", "trace") for b in self.backs)
 
     @property
     def functions(self) -> list[str]:
@@ -190,5 +190,10 @@ def _is_float(constant: Operand) -> bool:
 
 
 def _inputs(e: Evidence, sources: Sequence[Value]) -> tuple[str, ...]:
+    """The inputs of the program that will be others in the next call: arrays, state that it updates, and where it is
+    not trained, what it was given as parameters and buffers."""
     seen = {v for s in sources for v in e.flow.ancestors(s)}
-    return tuple(v.name for v in e.graph.inputs if v in seen and e.graph.roles[v.name] == "input")
+    changing = {"input"} if e.params else {"input", "param", "buffer"}
+    updated = {name for name, _ in e.graph.updates}
+    names = (v.name for v in e.graph.inputs if v in seen)
+    return tuple(n for n in names if e.graph.roles[n] in changing or n in updated)

@@ -258,6 +258,16 @@ trap(
     params=W,
 )
 
+trap(
+    9,
+    "exactly-on-the-kink",
+    """
+    flat = gt.zeros_like(h) * h + self.shift_
+    h = h @ self.w + gt.relu(flat) + np.abs(flat) + gt.maximum(flat, 0.0) + flat.max(-1, keepdims=True)
+    """,
+    params={"w": (8, 8), "shift_": "gt.Parameter(np.zeros(8, 'f4'))"},
+)
+
 # 10 cuts that are exact -----------------------------------------------------------------------------------------------
 trap(
     10,

@@ -5,11 +5,14 @@ The normal run takes a seeded share of all programs, at least one of every case,
 """
 
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
 import pytest
 from corpus import Outcome, Program, load_cases, programs
+
+from gradtape.passes.lint import RULES
 
 SHARE = 2  # programs of each case and kind in the normal run
 
@@ -29,7 +32,7 @@ def chosen() -> list[Program]:
 
 
 CHOSEN = chosen()
-REST = [p for p in programs() if p not in CHOSEN]
+REST = [p for p in (*programs(), *programs(every_layer=True)) if p not in CHOSEN]
 
 
 @pytest.mark.parametrize("program", CHOSEN, ids=str)
@@ -41,6 +44,25 @@ def test_a_program(program, outcome):
 @pytest.mark.parametrize("program", REST, ids=str)
 def test_every_other_program(program, outcome):
     assert_right(outcome(program))
+
+
+@pytest.mark.parametrize("code", ["GT-A01", "GT-A03", "GT-B01", "GT-B03", "GT-B07"])
+def test_a_rule_that_is_missing_is_missed(code, tmp_path, monkeypatch):
+    program = next(p for p in CHOSEN if p.case.code == code and p.broken)
+    monkeypatch.delitem(RULES, code)
+    assert any(c.startswith(f"missed {code}") for c in Outcome.complaints(program.run(tmp_path)))
+
+
+def test_a_wrong_line_and_wrong_parameters_are_complained_about(outcome):
+    found = outcome(next(p for p in CHOSEN if p.case.code == "GT-A01" and p.broken))
+    (finding,) = found.loud
+    for wrong in (
+        replace(finding, site=replace(finding.site, line=finding.line + 1)),
+        finding.about(finding.parameters[1:]),
+        finding.about((*finding.parameters, "another")),
+        replace(finding, severity="warning"),
+    ):
+        assert list(Outcome(found.program, replace(found.report, findings=(wrong,)), found.files).complaints())
 
 
 def assert_right(found: Outcome) -> None:

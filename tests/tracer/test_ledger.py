@@ -341,19 +341,31 @@ def _parameter_made_here(x, w):
     return x @ gt.Parameter(h.data.T)  # back
 
 
+def _through_a_box(x, w):
+    box = []
+
+    def put(number):
+        box.append(number)
+
+    put(float((x @ w).sum()))
+    s = box.pop()
+    return x * s  # back
+
+
 BREAKS = {
     "re-wrapped": (_rewrapped, "data", "tag"),
     "plain": (_plain_back, "data", "tag"),
     "array function": (_array_function, "numpy", "tag"),
     "item": (_item, "item", "tag"),
-    "float": (_float, "float", "value"),
-    "float list": (_float_list, "float", "value"),
+    "float": (_float, "float", "source"),
+    "float list": (_float_list, "float", "source"),
     "tolist": (_tolist, "tolist", "tag"),
     "buffer": (_buffer, "asarray", "memory"),
     "buffer attribute": (_buffer_attribute, "asarray", "memory"),
     "raw into buffer": (_raw_into_buffer, "data", "memory"),
-    "buffer of scalars": (_buffer_of_scalars, None, "value"),
-    "copied": (_copied, "data", "value"),
+    "buffer of scalars": (_buffer_of_scalars, None, "source"),
+    "copied": (_copied, "data", "source"),
+    "through a box": (_through_a_box, "float", "value"),
     "one of two": (_one_of_two_paths, "data", "tag"),
     "numpy of data": (_numpy_function_of_data, "data", "tag"),
     "math": (_math, "data", "tag"),
@@ -364,7 +376,7 @@ BREAKS = {
     "sum of numbers": (_sum_of_numbers, "tolist", "tag"),
     "rounded": (_rounded, "float", "source"),
     "by text": (_by_text, "format", "source"),
-    "from a helper": (_from_a_helper, "float", "source"),
+    "from a helper": (_from_a_helper, "float", "call"),
     "given to a helper": (_given_to_a_helper, "float", "source"),
     "on an attribute": (_on_an_attribute, "float", "source"),
     "in a list": (_in_a_list, "float", "source"),

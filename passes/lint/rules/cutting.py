@@ -131,21 +131,18 @@ def wrong_backward(e: Evidence) -> Iterator[Finding]:
         def backward(saved, g):
             return g * saved, gt.sum(g, 0)
     """
+    trainable = {p.path for p in e.trainable}
     for w in e.probe.wrong if e.probe else ():
-        value = next((v for n in e.graph.nodes for v in n.outputs if v.name == w.value.name), None)
-        node = e.flow.producer.get(value) if value is not None else None
-        if node is None or value is None:
-            continue
-        source = node.inputs[w.operand - 1]
-        fed = e.flow.would_feed(source) if isinstance(source, Value) else []
-        trainable = {p.path for p in e.trainable}
-        yield wrong_backward.finding(
-            Site.of(node.location),
-            f"the derivative of {node.op} is not that of its forward",
-            f"argument {w.operand} is off by {100 * w.error:.2g} % of finite differences",
-            f"the derivative of this very formula: {OPS[node.op].formula}",
-            [p for p in fed if p in trainable],
-        )
+        sources = [n.inputs[w.operand - 1] for n in e.graph.nodes if (n.op, n.location) == (w.op, w.at)]
+        fed = [p for s in sources if isinstance(s, Value) for p in e.flow.would_feed(s) if p in trainable]
+        if fed:
+            yield wrong_backward.finding(
+                Site.of(w.at),
+                f"the derivative of {w.op} is not that of its forward",
+                f"argument {w.operand} is off by {100 * w.error:.2g} % of finite differences",
+                f"the derivative of this very formula: {OPS[w.op].formula}",
+                fed,
+            )
     for cut in e.cuts:
         if cut.killed and isinstance(cut.by, Node) and cut.by.op == "custom_vjp" and cut.source.type.is_float:
             name = cut.by.attrs.get("name", "the function")
