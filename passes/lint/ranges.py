@@ -304,6 +304,11 @@ def _matmul(node: Node, x: Range, y: Range) -> Range:
     return mul(mul(x, y), n) if n.high > 0 else ANY
 
 
+def _bilinear(node: Node, x: Range, y: Range) -> Range:
+    """Sums of products, of some number of them"""
+    return mul(mul(x, y), POSITIVE)
+
+
 def _spread(node: Node, x: Range) -> Range:
     """var and std: 0 of one element, or of equal ones"""
     equal_ones = _count(node) == ONE or (x.is_constant and math.isfinite(x.low))
@@ -346,6 +351,12 @@ def _index(node: Node, *given: Range) -> Range:
 def _full(node: Node) -> Range:
     with np.errstate(over="ignore"):
         return of_number(DTYPES[node.attrs["dtype"]].type(node.attrs["value"]).item())
+
+
+def _bounded(node: Node, x: Range) -> Range:
+    inside = Range(max(x.low, 0), min(x.high, _size(node.attrs["size"]).high - 1))
+    ignored = node.attrs.get("ignore")
+    return inside if ignored is None else inside | of_number(ignored)
 
 
 def _iota(node: Node) -> Range:
@@ -439,13 +450,17 @@ RULES: dict[str, Callable[..., Range]] = {
     "logical_not": _plain(_not),
     # shapes and generators
     **dict.fromkeys("reshape permute broadcast_to slice take".split(), _first),
-    "unslice": _plain(lambda x: x | ZERO),
+    "unslice": lambda node, x: x | of_number(node.attrs.get("value", 0)),
     "concat": _hull,
     "full": _full,
     "iota": _iota,
     "dim_scalar": lambda node: _size(node.attrs["value"]),
     "uniform": _within(0, 1),
-    "bounded": lambda node, x: Range(max(x.low, 0), min(x.high, _size(node.attrs["size"]).high - 1)),
+    "bounded": _bounded,
+    "take_along_axis": _first,
+    "dynamic_slice": _first,
+    "dynamic_update_slice": _plain(lambda x, update, start: x | update),
+    "weave": _hull,
     "scatter_add": _plain(lambda index, x: Range(-INF if x.low < 0 else 0, INF if x.high > 0 else 0)),
     # reductions and products
     "sum": _sum,
@@ -463,4 +478,10 @@ RULES: dict[str, Callable[..., Range]] = {
     "layer_norm": _normalised(centred=True),
     "rms_norm": _normalised(centred=False),
     "nll_from_logits": _surprise,
+    "cross_entropy_from_logits": lambda node, x, q: _surprise(node, x, q) if q.low >= 0 else ANY,
+    "conv": _bilinear,
+    "conv_input": _bilinear,
+    "conv_weight": _bilinear,
+    "max_pool": _first,
+    "avg_pool": _plain(lambda x: x | ZERO),
 }  # fmt: skip

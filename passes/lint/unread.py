@@ -109,8 +109,8 @@ def _read(node: Node, i: int, out: Read, arrays: Mapping[Value, np.ndarray]) -> 
     if node.op == "concat":
         return _of_concat(node, i, out)
     if node.op == "take" and i == 0:
-        rows = node.inputs[1].type.ndim
-        return (_taken(node, arrays), *out[rows:])
+        axis, rows = node.attrs.get("axis", 0), node.inputs[1].type.ndim
+        return (*out[:axis], _taken(node, axis, arrays), *out[axis + rows :])
     return everything
 
 
@@ -158,10 +158,10 @@ def _of_concat(node: Node, i: int, out: Read) -> Read:
     return tuple(found)
 
 
-def _taken(node: Node, arrays: Mapping[Value, np.ndarray]) -> np.ndarray | None:
+def _taken(node: Node, axis: int, arrays: Mapping[Value, np.ndarray]) -> np.ndarray | None:
     """The rows of a table that an index array of the program itself reads."""
     table, index = node.inputs
-    rows = table.type.shape[0]
+    rows = table.type.shape[axis]
     known = arrays.get(index) if isinstance(index, Value) else None
     if known is None or not isinstance(rows, int):
         return None
