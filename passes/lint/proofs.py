@@ -91,7 +91,7 @@ class Proofs:
 
     @cached_property
     def unread(self) -> list[Unread]:
-        return unread_rows(self.plain, self.static)
+        return unread_rows(self.graph, self.plain, self.static)
 
     def range_of(self, operand: Operand) -> Range:
         return self.ranges[operand] if isinstance(operand, Value) else of_number(operand.value)

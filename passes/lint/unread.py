@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ir.dims import Shape
-from ...ir.graph import Node, Value
+from ...ir.graph import Graph, Node, Value
 from ...ir.op import OPS
 from ...ir.types import is_one
 from .along import ALIKE, axis_groups, kept_axes
@@ -36,12 +36,12 @@ class Unread:
     direct: bool
 
 
-def unread_rows(flow: Flow, arrays: Mapping[Value, np.ndarray]) -> list[Unread]:
+def unread_rows(graph: Graph, flow: Flow, arrays: Mapping[Value, np.ndarray]) -> list[Unread]:
     """The rows of parameters that the gradient of the roots does not reach, by indexing alone. `arrays` gives those
     index arrays that are part of the program."""
     read: dict[Value, Read] = {v: (None,) * v.type.ndim for v in flow.roots}
     narrow: dict[Value, Node] = {}  # the last node that reads a part of a value
-    for node in reversed(flow.graph.nodes):
+    for node in reversed(graph.nodes):
         out = next((v for v in node.outputs if v in read), None)
         if out is None:
             continue
@@ -55,23 +55,25 @@ def unread_rows(flow: Flow, arrays: Mapping[Value, np.ndarray]) -> list[Unread]:
                 narrow[operand] = node
             elif out in narrow:
                 narrow[operand] = narrow[out]
-    return [found for name in flow.parameters if (found := _unread(name, flow, read, narrow)) is not None]
+    uses = graph.uses()
+    found = (_unread(v, read.get(v), narrow.get(v), _readers(v, uses, flow)) for v in graph.inputs)
+    return [unread for unread in found if unread is not None and graph.roles[unread.name] == "param"]
 
 
-def _unread(name: str, flow: Flow, read: Mapping[Value, Read], narrow: Mapping[Value, Node]) -> Unread | None:
-    value = flow.input(name)
-    if value is None or value not in read:
-        return None
-    for axis, mask in enumerate(read[value]):
+def _readers(value: Value, uses: Mapping[Value, list[Node]], flow: Flow) -> list[Node]:
+    """The nodes that hand gradient to `value`."""
+    return [n for n in uses.get(value, ()) if any(v in flow.alive for v in n.outputs)]
+
+
+def _unread(value: Value, read: Read | None, node: Node | None, readers: list[Node]) -> Unread | None:
+    for axis, mask in enumerate(read or ()):
         if mask is None or mask.all():
             continue
         missing = np.flatnonzero(~mask)
         ends = np.flatnonzero(np.diff(missing) != 1)
         stop = int(missing[ends[0] if len(ends) else -1]) + 1
-        node = narrow.get(value)
-        users = [n for n in flow.uses.get(value, ()) if any(v in flow.alive for v in n.outputs)]
-        direct = all(n.op == "slice" for n in users)
-        return Unread(name, axis, int(missing[0]), stop, len(missing), node, direct)
+        direct = all(n.op == "slice" for n in readers)
+        return Unread(value.name, axis, int(missing[0]), stop, len(missing), node, direct)
     return None
 
 
