@@ -16,7 +16,7 @@ from ...ir.graph import Graph, Literal, Node, Operand, Value
 from ...ir.op import OPS
 from ...ir.types import is_one
 from .ranges import Range
-from .same import Same, reduced_axes
+from .same import Same, is_closed, reduced_axes
 
 Axes = frozenset[int]
 NONE: Axes = frozenset()
@@ -80,7 +80,7 @@ def _constant(node: Node, given: Sequence[Axes], shape: Shape) -> Iterator[int]:
         yield from range(len(shape))
     elif node.op == "iota":
         yield from (i for i in range(len(shape)) if i != node.attrs["axis"])
-    elif op.random or op.generator or node.regions or len(node.outputs) > 1:
+    elif op.random or op.generator or is_closed(node):
         return
     elif op.kind == "elementwise":
         yield from _common(node.inputs, given, shape)

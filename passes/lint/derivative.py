@@ -34,7 +34,8 @@ def derivative_of(node: Node) -> Derivative | None:
         types = tuple(o.type for o in node.inputs)
         numbers = tuple(o.value if isinstance(o, Literal) else None for o in node.inputs)
         key = types, tuple(v.type for v in node.outputs), tuple(node.attrs.items()), numbers
-        _of_nodes[node] = None if op.vjp is None or node.regions else _derivative(op, *key)
+        closed = op.vjp is None or node.regions or "round" in node.attrs
+        _of_nodes[node] = None if closed else _derivative(op, *key)
     return _of_nodes[node]
 
 

@@ -17,7 +17,7 @@ from ...ir.dims import DimLike, DimScope, bounds, dim_scope, product
 from ...ir.graph import Graph, Literal, Node, Operand, Value
 from ...ir.op import OPS
 from ...ir.types import DTYPES, TensorType
-from .same import Same, reduced_axes
+from .same import Same, is_closed, reduced_axes
 
 INF = math.inf
 
@@ -87,7 +87,7 @@ def transfer(
     """The range of a result of `node`, from those of its operands; equal operands are the same object."""
     if node.op == "constant" and node.attrs["digest"] in constants:
         return of_array(constants[node.attrs["digest"]])
-    rule = RULES.get(node.op)
+    rule = None if is_closed(node) else RULES.get(node.op)
     if rule is None:
         return of_type(result.type)
     if node.op in OF_EQUALS and operands[0] is operands[1]:

@@ -17,7 +17,7 @@ from ...ir.op import OPS
 from ...ir.types import is_one
 from .along import ALIKE, axis_groups, kept_axes
 from .flow import Flow
-from .same import reduced_axes
+from .same import is_closed, reduced_axes
 
 Read = tuple["np.ndarray | None", ...]  # for each axis the indices that are read, None: all
 
@@ -49,9 +49,9 @@ def unread_rows(graph: Graph, flow: Flow, arrays: Mapping[Value, np.ndarray]) ->
         for i, operand in enumerate(node.inputs):
             if not isinstance(operand, Value) or not passes[i]:
                 continue
-            mine = _read(node, i, read[out], arrays) if len(node.outputs) == 1 else (None,) * operand.type.ndim
+            mine = (None,) * operand.type.ndim if is_closed(node) else _read(node, i, read[out], arrays)
             read[operand] = _joined(read[operand], mine) if operand in read else mine
-            if node.op in ("slice", "take"):
+            if node.op in ("slice", "take") and not is_closed(node):
                 narrow[operand] = node
             elif out in narrow:
                 narrow[operand] = narrow[out]
