@@ -58,8 +58,8 @@ def _derivative(op: Op, types: tuple, results: tuple, attrs: tuple, numbers: tup
     assert op.vjp is not None
     builder = Builder("derivative", scope=DimScope(quiet=True))
     args = [builder.input(f"x{i}", t) if n is None else n for i, (t, n) in enumerate(zip(types, numbers, strict=True))]
-    outs = tuple(builder.input(f"y{i}", t) for i, t in enumerate(results))
-    seeds = tuple(builder.input(f"g{i}", t) for i, t in enumerate(results))
+    outs = [builder.input(f"y{i}", t) for i, t in enumerate(results)]
+    seeds = [builder.input(f"g{i}", t) for i, t in enumerate(results)]
     several = len(outs) > 1
     try:
         with dim_scope(builder.scope), quiet():

@@ -38,7 +38,8 @@ class Range(NamedTuple):
         return self.low <= x <= self.high  # type: ignore[operator]
 
     def __str__(self) -> str:
-        return f"{self.low:g}" if self.is_constant else f"[{self.low:g}, {self.high:g}]"
+        low, high = (f"{end + 0.0:g}" for end in self)  # -0 as 0
+        return low if self.is_constant else f"[{low}, {high}]"
 
 
 NO_CONSTANTS: Mapping[str, np.ndarray] = {}

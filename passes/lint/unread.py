@@ -134,7 +134,7 @@ def _of_product(node: Node, i: int, out: Read) -> Read:
 def _sliced(node: Node, axis: int, mask: np.ndarray | None) -> np.ndarray | None:
     n, size = node.inputs[0].type.shape[axis], node.output.type.shape[axis]
     start, step = node.attrs["start"][axis], node.attrs["step"][axis]
-    if not all(isinstance(v, int) for v in (n, size, start, step)):
+    if not (isinstance(n, int) and isinstance(size, int) and isinstance(start, int) and isinstance(step, int)):
         return None
     rows = start + step * np.arange(size)
     found = np.zeros(n, bool)
@@ -144,7 +144,7 @@ def _sliced(node: Node, axis: int, mask: np.ndarray | None) -> np.ndarray | None
 
 def _placed(node: Node, axis: int, mask: np.ndarray | None) -> np.ndarray | None:
     size, start, step = node.inputs[0].type.shape[axis], node.attrs["start"][axis], node.attrs["step"][axis]
-    if mask is None or not all(isinstance(v, int) for v in (size, start, step)):
+    if mask is None or not (isinstance(size, int) and isinstance(start, int) and isinstance(step, int)):
         return None
     return mask[start + step * np.arange(size)]
 
