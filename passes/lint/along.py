@@ -16,7 +16,7 @@ from ...ir.graph import Graph, Literal, Node, Operand, Value
 from ...ir.op import OPS
 from ...ir.types import is_one
 from .ranges import Range
-from .same import Same, reduced_axes
+from .same import Same, is_closed, reduced_axes
 
 Axes = frozenset[int]
 NONE: Axes = frozenset()
@@ -62,6 +62,13 @@ def constant_axes(node: Node, given: Sequence[Axes], shape: Shape) -> Axes:
     return frozenset(_constant(node, given, shape)) | ones(shape)
 
 
+# for every axis of channels of the result: (operand, its axis, the axis of the result)
+CONVOLUTIONS: dict[str, tuple[tuple[int, int, int], ...]] = {
+    "conv": ((1, 0, 1),),
+    "conv_input": ((1, 1, 1),),
+    "conv_weight": ((1, 1, 0), (0, 1, 1)),
+}
+
 # alike along an axis before, alike after, also along the axis that is normalised
 ALIKE = ("softmax", "log_softmax", "logsumexp", "layer_norm", "rms_norm", "bounded", "gelu_tanh", "gelu_erf")
 
@@ -73,7 +80,7 @@ def _constant(node: Node, given: Sequence[Axes], shape: Shape) -> Iterator[int]:
         yield from range(len(shape))
     elif node.op == "iota":
         yield from (i for i in range(len(shape)) if i != node.attrs["axis"])
-    elif op.random or op.generator or node.regions or len(node.outputs) > 1:
+    elif op.random or op.generator or is_closed(node):
         return
     elif op.kind == "elementwise":
         yield from _common(node.inputs, given, shape)
@@ -100,13 +107,22 @@ def _constant(node: Node, given: Sequence[Axes], shape: Shape) -> Iterator[int]:
         yield from (i for i in given[0] if identical(x[i], shape[i]))
     elif node.op == "concat":
         yield from (i for i in range(len(shape)) if i != node.attrs["axis"] and all(i in g for g in given))
-    elif node.op == "take":
-        rows = node.inputs[1].type.ndim
-        yield from (i for i in range(rows) if i in given[1] or 0 in given[0])
-        yield from (rows + i - 1 for i in given[0] if i > 0)
+    elif node.op == "take":  # the axis becomes those of the indices
+        axis, rows = node.attrs.get("axis", 0), node.inputs[1].type.ndim
+        yield from (axis + i for i in range(rows) if i in given[1] or axis in given[0])
+        yield from (i if i < axis else rows + i - 1 for i in given[0] if i != axis)
     elif node.op == "scatter_add":
-        rows = node.inputs[0].type.ndim
-        yield from (i - rows + 1 for i in given[1] if i >= rows)
+        axis, rows = node.attrs.get("axis", 0), node.inputs[0].type.ndim
+        yield from (i if i < axis else i - rows + 1 for i in given[1] if i < axis or i >= axis + rows)
+    elif node.op in CONVOLUTIONS:
+        if 0 in given[0] and node.op != "conv_weight":
+            yield 0
+        if node.attrs["groups"] == 1:
+            yield from (out for operand, own, out in CONVOLUTIONS[node.op] if own in given[operand])
+    elif node.op in ("max_pool", "avg_pool"):
+        yield from (i for i in given[0] if i < len(shape) - len(node.attrs["kernel"]))
+    elif node.op == "weave":
+        yield from (i for i, step in enumerate(node.attrs["step"]) if step == 1 and all(i in g for g in given))
 
 
 def _common(inputs: Sequence[Operand], given: Sequence[Axes], shape: Shape) -> Iterator[int]:
@@ -201,7 +217,7 @@ def zero_sums(
         x = node.inputs[0].type.shape
         whole = frozenset(i for i, (a, b) in enumerate(zip(x, shape, strict=True)) if identical(a, b))
         return tuple(s for s in given if s.axes <= whole and s.rows is None)
-    if node.op == "unslice":  # zeros around it do not change a sum
+    if node.op == "unslice" and not node.attrs.get("value"):  # zeros around it do not change a sum
         return tuple(s for s in given if s.rows is None)
     if node.op == "concat":
         return every(sums)

@@ -34,7 +34,8 @@ def derivative_of(node: Node) -> Derivative | None:
         types = tuple(o.type for o in node.inputs)
         numbers = tuple(o.value if isinstance(o, Literal) else None for o in node.inputs)
         key = types, tuple(v.type for v in node.outputs), tuple(node.attrs.items()), numbers
-        _of_nodes[node] = None if op.vjp is None or node.regions else _derivative(op, *key)
+        closed = op.vjp is None or node.regions or "round" in node.attrs
+        _of_nodes[node] = None if closed else _derivative(op, *key)
     return _of_nodes[node]
 
 
@@ -81,8 +82,8 @@ def _derivative(op: Op, types: tuple, results: tuple, attrs: tuple, numbers: tup
     assert op.vjp is not None
     builder = Builder("derivative", scope=DimScope(quiet=True))
     args = [builder.input(f"x{i}", t) if n is None else n for i, (t, n) in enumerate(zip(types, numbers, strict=True))]
-    outs = tuple(builder.input(f"y{i}", t) for i, t in enumerate(results))
-    seeds = tuple(builder.input(f"g{i}", t) for i, t in enumerate(results))
+    outs = [builder.input(f"y{i}", t) for i, t in enumerate(results)]
+    seeds = [builder.input(f"g{i}", t) for i, t in enumerate(results)]
     several = len(outs) > 1
     try:
         with dim_scope(builder.scope), quiet():

@@ -11,7 +11,7 @@ from ...ir.graph import Graph, Literal, Node, Operand, Value
 from ...ir.interp import concrete, concrete_type
 from ...ir.op import OPS
 from .ranges import Range
-from .same import Same, reduced_axes
+from .same import Same, is_closed, reduced_axes
 
 LARGEST = 1 << 20  # elements of an array that is computed here
 ROWS = ("softmax", "log_softmax", "logsumexp")
@@ -33,7 +33,7 @@ def _computed(
     node: Node, known: Mapping[Value, np.ndarray], graph: Graph, same: Same, dims: Mapping[str, int]
 ) -> np.ndarray | None:
     op = OPS[node.op]
-    if len(node.outputs) != 1 or node.regions or op.random or (op.ref is None and node.op != "constant"):
+    if is_closed(node) or op.random or (op.ref is None and node.op != "constant"):
         return None
     if not all(isinstance(o, Literal) or o in known for o in node.inputs):
         return None

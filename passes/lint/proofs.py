@@ -36,9 +36,8 @@ class Proofs:
     """`same` equal values, `ranges` intervals, `constant` axes along which values are constant; `edges` those without
     gradient and why; `flow` the flow of gradient without them, `plain` that with them."""
 
-    def __init__(self, flow: Flow, arrays: dict[str, np.ndarray], trainable: Sequence[str]) -> None:
-        self.plain, self.arrays, self.trainable = flow, arrays, trainable
-        self.graph: Graph = flow.graph
+    def __init__(self, graph: Graph, flow: Flow, arrays: dict[str, np.ndarray], trainable: Sequence[str]) -> None:
+        self.graph, self.plain, self.arrays, self.trainable = graph, flow, arrays, trainable
 
     @cached_property
     def same(self) -> Same:
@@ -92,7 +91,7 @@ class Proofs:
 
     @cached_property
     def unread(self) -> list[Unread]:
-        return unread_rows(self.plain, self.static)
+        return unread_rows(self.graph, self.plain, self.static)
 
     def range_of(self, operand: Operand) -> Range:
         return self.ranges[operand] if isinstance(operand, Value) else of_number(operand.value)

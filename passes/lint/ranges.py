@@ -17,7 +17,7 @@ from ...ir.dims import DimLike, DimScope, bounds, dim_scope, product
 from ...ir.graph import Graph, Literal, Node, Operand, Value
 from ...ir.op import OPS
 from ...ir.types import DTYPES, TensorType
-from .same import Same, reduced_axes
+from .same import Same, is_closed, reduced_axes
 
 INF = math.inf
 
@@ -38,7 +38,8 @@ class Range(NamedTuple):
         return self.low <= x <= self.high  # type: ignore[operator]
 
     def __str__(self) -> str:
-        return f"{self.low:g}" if self.is_constant else f"[{self.low:g}, {self.high:g}]"
+        low, high = (f"{end + 0.0:g}" for end in self)  # -0 as 0
+        return low if self.is_constant else f"[{low}, {high}]"
 
 
 NO_CONSTANTS: Mapping[str, np.ndarray] = {}
@@ -87,7 +88,7 @@ def transfer(
     """The range of a result of `node`, from those of its operands; equal operands are the same object."""
     if node.op == "constant" and node.attrs["digest"] in constants:
         return of_array(constants[node.attrs["digest"]])
-    rule = RULES.get(node.op)
+    rule = None if is_closed(node) else RULES.get(node.op)
     if rule is None:
         return of_type(result.type)
     if node.op in OF_EQUALS and operands[0] is operands[1]:
@@ -304,6 +305,11 @@ def _matmul(node: Node, x: Range, y: Range) -> Range:
     return mul(mul(x, y), n) if n.high > 0 else ANY
 
 
+def _bilinear(node: Node, x: Range, y: Range) -> Range:
+    """Sums of products, of some number of them"""
+    return mul(mul(x, y), POSITIVE)
+
+
 def _spread(node: Node, x: Range) -> Range:
     """var and std: 0 of one element, or of equal ones"""
     equal_ones = _count(node) == ONE or (x.is_constant and math.isfinite(x.low))
@@ -348,6 +354,12 @@ def _full(node: Node) -> Range:
         return of_number(DTYPES[node.attrs["dtype"]].type(node.attrs["value"]).item())
 
 
+def _bounded(node: Node, x: Range) -> Range:
+    inside = Range(max(x.low, 0), min(x.high, _size(node.attrs["size"]).high - 1))
+    ignored = node.attrs.get("ignore")
+    return inside if ignored is None else inside | of_number(ignored)
+
+
 def _iota(node: Node) -> Range:
     last = max(_size(node.attrs["shape"][node.attrs["axis"]]).high - 1, 0)
     return Range(0, min(last, LIMITS["i32"][1] if node.attrs["dtype"] == "i32" else LIMITS["i64"][1]))
@@ -384,12 +396,6 @@ OF_EQUALS: dict[str, Callable[[Range], Range]] = {
     "maximum": lambda x: x,
     "minimum": lambda x: x,
 }
-
-
-def _bounded(x: Range, last: float, ignore: int | None) -> Range:
-    """Indices in [0, last], and the one that is let pass."""
-    found = Range(max(x.low, 0), min(x.high, last))
-    return found if ignore is None else Range(min(found.low, ignore), max(found.high, ignore))
 
 
 RULES: dict[str, Callable[..., Range]] = {
@@ -446,13 +452,17 @@ RULES: dict[str, Callable[..., Range]] = {
     "logical_not": _plain(_not),
     # shapes and generators
     **dict.fromkeys("reshape permute broadcast_to slice take".split(), _first),
-    "unslice": _plain(lambda x: x | ZERO),
+    "unslice": lambda node, x: x | of_number(node.attrs.get("value", 0)),
     "concat": _hull,
     "full": _full,
     "iota": _iota,
     "dim_scalar": lambda node: _size(node.attrs["value"]),
     "uniform": _within(0, 1),
-    "bounded": lambda node, x: _bounded(x, _size(node.attrs["size"]).high - 1, node.attrs.get("ignore")),
+    "bounded": _bounded,
+    "take_along_axis": _first,
+    "dynamic_slice": _first,
+    "dynamic_update_slice": _plain(lambda x, update, start: x | update),
+    "weave": _hull,
     "scatter_add": _plain(lambda index, x: Range(-INF if x.low < 0 else 0, INF if x.high > 0 else 0)),
     # reductions and products
     "sum": _sum,
@@ -470,4 +480,10 @@ RULES: dict[str, Callable[..., Range]] = {
     "layer_norm": _normalised(centred=True),
     "rms_norm": _normalised(centred=False),
     "nll_from_logits": _surprise,
+    "cross_entropy_from_logits": lambda node, x, q: _surprise(node, x, q) if q.low >= 0 else ANY,
+    "conv": _bilinear,
+    "conv_input": _bilinear,
+    "conv_weight": _bilinear,
+    "max_pool": _first,
+    "avg_pool": _plain(lambda x: x | ZERO),
 }  # fmt: skip

@@ -30,7 +30,7 @@ class Same:
         self._numbers: dict[Operand, int] = {}
         known: dict[tuple, Operand] = {}
         for node in graph.nodes:
-            if len(node.outputs) > 1 or node.regions or OPS[node.op].random:
+            if is_closed(node) or OPS[node.op].random:
                 continue
             found = self._alias(node)
             if found is None:
@@ -96,10 +96,16 @@ class Same:
         return x
 
 
+def is_closed(node: Node) -> bool:
+    """Whether nothing is known of what `node` computes: it has several results, or a program inside, or stands for what
+    one round of a loop hands to the next."""
+    return len(node.outputs) > 1 or bool(node.regions) or "round" in node.attrs
+
+
 def _reshapes(node: Node) -> bool:
     """Whether the result has the elements of the operand in the same order: also a sum over axes of size 1."""
     if node.op == "reshape":
-        return True
+        return not is_closed(node)
     return node.op in OF_ONE and all(is_one(node.inputs[0].type.shape[a]) for a in reduced_axes(node.attrs))
 
 

@@ -64,8 +64,14 @@ class Sizes:
             groups = axis_groups(x.type.shape, node.output.type.shape)
             return [(x, a) for before, after in groups if axis in after for a in before]
         if node.op == "take":
-            rows = node.inputs[1].type.ndim
-            return [(node.inputs[1], axis)] if axis < rows else [(x, axis - rows + 1)]
+            taken, rows = node.attrs.get("axis", 0), node.inputs[1].type.ndim
+            if taken <= axis < taken + rows:
+                return [(node.inputs[1], axis - taken)]
+            return [(x, axis if axis < taken else axis - rows + 1)]
+        if node.op == "conv":  # batch, channels, places
+            return [(x, 0)] if axis == 0 else [(node.inputs[1], 0)] if axis == 1 else [(o, axis) for o in node.inputs]
+        if node.op in ("max_pool", "avg_pool"):
+            return [(x, axis)]
         return [(o, a) for o in node.inputs for a in range(o.type.ndim)]
 
 

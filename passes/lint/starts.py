@@ -150,12 +150,13 @@ def alike(p: Proofs) -> list[Units]:
 
 
 def _units(p: Proofs, node: Node, constant: Mapping[Value, Axes], known: Mapping[Value, Axes]) -> Units | None:
-    """A product x @ y that sums over units which are all alike, in both factors."""
-    if node.op != "matmul" or not any(v in p.flow.alive for v in node.outputs):
+    """A product that sums over units which are all alike, in both factors."""
+    if node.op not in ("matmul", "conv") or not any(v in p.flow.alive for v in node.outputs):
         return None
     x, y = node.inputs
-    units, names = x.type.shape[-1], set()
-    for operand, axis in ((x, x.type.ndim - 1), (y, max(y.type.ndim - 2, 0))):
+    inner = (x.type.ndim - 1, max(y.type.ndim - 2, 0)) if node.op == "matmul" else (1, 1)
+    units, names = x.type.shape[inner[0]], set()
+    for operand, axis in zip((x, y), inner, strict=True):
         if not isinstance(operand, Value) or axis not in constant.get(operand, NONE):
             return None
         origins = [v for v, a in p.sizes.origins(operand, axis) if v.type.ndim > 1 and a in known.get(v, NONE)]

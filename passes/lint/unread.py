@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...ir.dims import Shape
-from ...ir.graph import Node, Value
+from ...ir.graph import Graph, Node, Value
 from ...ir.op import OPS
 from ...ir.types import is_one
 from .along import ALIKE, axis_groups, kept_axes
 from .flow import Flow
-from .same import reduced_axes
+from .same import is_closed, reduced_axes
 
 Read = tuple["np.ndarray | None", ...]  # for each axis the indices that are read, None: all
 
@@ -36,12 +36,12 @@ class Unread:
     direct: bool
 
 
-def unread_rows(flow: Flow, arrays: Mapping[Value, np.ndarray]) -> list[Unread]:
+def unread_rows(graph: Graph, flow: Flow, arrays: Mapping[Value, np.ndarray]) -> list[Unread]:
     """The rows of parameters that the gradient of the roots does not reach, by indexing alone. `arrays` gives those
     index arrays that are part of the program."""
     read: dict[Value, Read] = {v: (None,) * v.type.ndim for v in flow.roots}
     narrow: dict[Value, Node] = {}  # the last node that reads a part of a value
-    for node in reversed(flow.graph.nodes):
+    for node in reversed(graph.nodes):
         out = next((v for v in node.outputs if v in read), None)
         if out is None:
             continue
@@ -49,29 +49,31 @@ def unread_rows(flow: Flow, arrays: Mapping[Value, np.ndarray]) -> list[Unread]:
         for i, operand in enumerate(node.inputs):
             if not isinstance(operand, Value) or not passes[i]:
                 continue
-            mine = _read(node, i, read[out], arrays) if len(node.outputs) == 1 else (None,) * operand.type.ndim
+            mine = (None,) * operand.type.ndim if is_closed(node) else _read(node, i, read[out], arrays)
             read[operand] = _joined(read[operand], mine) if operand in read else mine
-            if node.op in ("slice", "take"):
+            if node.op in ("slice", "take") and not is_closed(node):
                 narrow[operand] = node
             elif out in narrow:
                 narrow[operand] = narrow[out]
-    return [found for name in flow.parameters if (found := _unread(name, flow, read, narrow)) is not None]
+    uses = graph.uses()
+    found = (_unread(v, read.get(v), narrow.get(v), _readers(v, uses, flow)) for v in graph.inputs)
+    return [unread for unread in found if unread is not None and graph.roles[unread.name] == "param"]
 
 
-def _unread(name: str, flow: Flow, read: Mapping[Value, Read], narrow: Mapping[Value, Node]) -> Unread | None:
-    value = flow.input(name)
-    if value is None or value not in read:
-        return None
-    for axis, mask in enumerate(read[value]):
+def _readers(value: Value, uses: Mapping[Value, list[Node]], flow: Flow) -> list[Node]:
+    """The nodes that hand gradient to `value`."""
+    return [n for n in uses.get(value, ()) if any(v in flow.alive for v in n.outputs)]
+
+
+def _unread(value: Value, read: Read | None, node: Node | None, readers: list[Node]) -> Unread | None:
+    for axis, mask in enumerate(read or ()):
         if mask is None or mask.all():
             continue
         missing = np.flatnonzero(~mask)
         ends = np.flatnonzero(np.diff(missing) != 1)
         stop = int(missing[ends[0] if len(ends) else -1]) + 1
-        node = narrow.get(value)
-        users = [n for n in flow.uses.get(value, ()) if any(v in flow.alive for v in n.outputs)]
-        direct = all(n.op == "slice" for n in users)
-        return Unread(name, axis, int(missing[0]), stop, len(missing), node, direct)
+        direct = all(n.op == "slice" for n in readers)
+        return Unread(value.name, axis, int(missing[0]), stop, len(missing), node, direct)
     return None
 
 
@@ -109,8 +111,8 @@ def _read(node: Node, i: int, out: Read, arrays: Mapping[Value, np.ndarray]) -> 
     if node.op == "concat":
         return _of_concat(node, i, out)
     if node.op == "take" and i == 0:
-        rows = node.inputs[1].type.ndim
-        return (_taken(node, arrays), *out[rows:])
+        axis, rows = node.attrs.get("axis", 0), node.inputs[1].type.ndim
+        return (*out[:axis], _taken(node, axis, arrays), *out[axis + rows :])
     return everything
 
 
@@ -132,7 +134,7 @@ def _of_product(node: Node, i: int, out: Read) -> Read:
 def _sliced(node: Node, axis: int, mask: np.ndarray | None) -> np.ndarray | None:
     n, size = node.inputs[0].type.shape[axis], node.output.type.shape[axis]
     start, step = node.attrs["start"][axis], node.attrs["step"][axis]
-    if not all(isinstance(v, int) for v in (n, size, start, step)):
+    if not (isinstance(n, int) and isinstance(size, int) and isinstance(start, int) and isinstance(step, int)):
         return None
     rows = start + step * np.arange(size)
     found = np.zeros(n, bool)
@@ -142,7 +144,7 @@ def _sliced(node: Node, axis: int, mask: np.ndarray | None) -> np.ndarray | None
 
 def _placed(node: Node, axis: int, mask: np.ndarray | None) -> np.ndarray | None:
     size, start, step = node.inputs[0].type.shape[axis], node.attrs["start"][axis], node.attrs["step"][axis]
-    if mask is None or not all(isinstance(v, int) for v in (size, start, step)):
+    if mask is None or not (isinstance(size, int) and isinstance(start, int) and isinstance(step, int)):
         return None
     return mask[start + step * np.arange(size)]
 
@@ -158,10 +160,10 @@ def _of_concat(node: Node, i: int, out: Read) -> Read:
     return tuple(found)
 
 
-def _taken(node: Node, arrays: Mapping[Value, np.ndarray]) -> np.ndarray | None:
+def _taken(node: Node, axis: int, arrays: Mapping[Value, np.ndarray]) -> np.ndarray | None:
     """The rows of a table that an index array of the program itself reads."""
     table, index = node.inputs
-    rows = table.type.shape[0]
+    rows = table.type.shape[axis]
     known = arrays.get(index) if isinstance(index, Value) else None
     if known is None or not isinstance(rows, int):
         return None

@@ -199,7 +199,7 @@ class _Backward:
         return ()
 
 
-FACTORS = ("mul", "matmul", "div", "lerp")
+FACTORS = ("mul", "matmul", "div", "lerp", "conv", "conv_input", "conv_weight")
 
 
 def _same_shape(a: Operand, b: Operand) -> bool:

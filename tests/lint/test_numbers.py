@@ -158,7 +158,7 @@ def test_saturation_at_the_start_is_told_once_as_a_warning():
 
 
 def test_an_update_that_rounding_undoes():
-    watch = watched(Rectified(bias=0.0), lambda param, grad, state, scalars: (param - 1e-12 * grad, state))
+    watch = watched(Rectified(bias=0.5), lambda param, grad, state, scalars: (param - 1e-12 * grad, state))
     (finding,) = watch.report.findings
     assert (finding.code, finding.severity) == ("GT-H03", "error")
     assert set(finding.parameters) == {"first.weight", "last.weight", "last.bias"}  # what is 0 does move

@@ -174,7 +174,7 @@ def one_element(e: Evidence) -> Iterator[Finding]:
         axes = invariant_axes(node) if average is None else reduced_axes(average.attrs)
         of_data = any(e.proofs.sizes.is_of_data((average or node).inputs[0], a) for a in axes or ())
         score = node.op in ("softmax", "log_softmax", "nll_from_logits")
-        constant = e.proofs.ranges[node.output].low
+        constant = e.proofs.ranges[node.output]
         fixes = {
             "nll_from_logits": "gt.binary_cross_entropy_with_logits for one logit, or one logit for each class",
             "softmax": "gt.sigmoid for one score, or the axis that holds the alternatives",
@@ -183,7 +183,7 @@ def one_element(e: Evidence) -> Iterator[Finding]:
         names = {"nll_from_logits": "cross_entropy", "sub": "x - mean(x)", "div": "x / sum(x)"}
         yield one_element.finding(
             Site.of(node.location),
-            f"{names.get(node.op, node.op)} over an axis of size 1 is the constant {constant:g}",
+            f"{names.get(node.op, node.op)} over an axis of size 1 is the constant {constant}",
             f"there is nothing that the one element could be compared with{' in this batch' if of_data else ''}",
             fixes.get(node.op, "the axis that holds the features, or no normalisation here"),
             lost.killed,
@@ -277,7 +277,7 @@ def saturated(e: Evidence) -> Iterator[Finding]:
 def _outcome(e: Evidence, node: Node) -> str:
     found = e.proofs.ranges[node.output]
     if found.is_constant:
-        return f"is always {found.low:g}"
+        return f"is always {found}"
     numbers = [o.value for o in node.inputs if isinstance(o, Literal)]
     return f"always takes {numbers[0]:g}" if numbers else "always takes the other operand"
 
