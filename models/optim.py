@@ -64,6 +64,8 @@ class Optimizer:
 
     def __getattr__(self, name: str) -> NoReturn:
         """Methods of other libraries' optimizers: what they are here."""
+        if hasattr(type(self), name):  # a property that failed: Python asks here next, and its own error says more
+            object.__getattribute__(self, name)
         advice = f"; write {ELSEWHERE[name]}" if name in ELSEWHERE else ""
         raise AttributeError(f"{type(self).__name__} has no {name}{advice}")
 

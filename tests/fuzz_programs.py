@@ -335,7 +335,7 @@ class Draw(Views):
             self.input("input", "bool")
         moves = [
             (self.elementwise, 0.4), (self.along_axis, 0.16), (self.view, 0.16), (self.product, 0.07),
-            (self.attention, 0.03), (self.lookup, 0.03), (self.generated, 0.03),
+            (self.attention, 0.05), (self.lookup, 0.03), (self.generated, 0.03),
             (self.from_row, min(0.12, 0.02 * len(OTHERS))),
         ]  # fmt: skip
         odds = np.array([p for _, p in moves])

@@ -297,6 +297,8 @@ class Module:
 
     def __getattr__(self, name: str) -> NoReturn:
         """Methods of other libraries' modules: what they are here."""
+        if hasattr(type(self), name):  # a property that failed: Python asks here next, and its own error says more
+            object.__getattribute__(self, name)
         advice = f"; write {MODEL[name]}" if name in MODEL else ""
         raise AttributeError(f"{type(self).__name__} has no {name}{advice}")
 

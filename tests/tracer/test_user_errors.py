@@ -313,6 +313,19 @@ def test_a_mistake_around_a_program(mistake: Callable, fact: str, write: str) ->
     assert len(text) < 500
 
 
+class Broken(gt.Module):
+    @property
+    def width(self) -> int:
+        return self.units
+
+
+def test_a_property_that_fails_says_why() -> None:
+    """Not that there is no such property, which is what Python makes of an AttributeError inside of it."""
+    with pytest.raises(AttributeError, match="^Broken has no units$"):
+        Broken().width
+    assert not hasattr(Broken(), "units")
+
+
 # other libraries ------------------------------------------------------------------------------------------------------
 def test_arrays_and_functions_of_pytorch() -> None:
     torch = pytest.importorskip("torch")
