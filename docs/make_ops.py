@@ -207,7 +207,9 @@ def how(op: Op) -> list[str]:
 def derivative(op: Op) -> list[str]:
     if op.nondiff is not None:
         return [f"- **derivative** none, {op.nondiff.kind}: {op.nondiff.reason}"]
-    assert op.vjp is not None
+    if op.vjp is None:
+        assert op.derive is not None
+        return ["- **derivative** another node, with the derivative of its region"]
     return ["- **derivative**", *code(op.vjp)]
 
 

@@ -117,8 +117,10 @@ def _normed(x: Any, axes: tuple, eps: float, centred: bool) -> Any:
     return d / torch().sqrt(square + eps)
 
 
-def _nll(logits: Any, target: Any) -> Any:
-    return -torch().log_softmax(logits, -1).gather(-1, target.long()[..., None])
+def _nll(logits: Any, target: Any, ignore: int | None = None) -> Any:
+    counts = (target != ignore if ignore is not None else torch().ones_like(target, dtype=torch().bool))[..., None]
+    classes = target.long()[..., None] * counts
+    return torch().where(counts, -torch().log_softmax(logits, -1).gather(-1, classes), 0.0)
 
 
 ADAPTED: dict[str, Callable[..., Any]] = {
@@ -145,7 +147,7 @@ ADAPTED: dict[str, Callable[..., Any]] = {
     "layer_norm": lambda x, axes, eps: _normed(x, axes, eps, True),
     "rms_norm": lambda x, axes, eps: _normed(x, axes, eps, False),
     "nll_from_logits": _nll,
-    "bounded": lambda x, size: x.long(),
+    "bounded": lambda x, size, ignore=None: x.long(),
     "reshape": lambda x, shape: x.reshape(shape),
     "permute": lambda x, axes: x.permute(axes),
     "broadcast_to": lambda x, shape: x.broadcast_to(shape),

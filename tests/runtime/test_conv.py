@@ -14,7 +14,7 @@ from gradtape.ir.op import OPS
 from gradtape.ir.types import type_of
 from gradtape.passes import conv as lowering
 from gradtape.runtime.bind import plan, words
-from gradtape.runtime.call import Addresses
+from gradtape.runtime.call import Addresses, Call
 from tapes import Batch, interpreted, run_plainly, sharing_everything, tape_of
 
 KERNEL = sys.modules["gradtape.runtime.kernels.conv"]  # the package holds a function of that name
@@ -171,7 +171,8 @@ def bound(build, inputs, threads):
     tape = tape_of(graph_of(build, inputs))
     names = [p.split(":")[0] for p in KERNEL.PARAMS.split()]
     at = Addresses(lambda buffer, thread: 0, {}, {"sgemm": 0, "dgemm": 0})
-    calls = [c for c in plan(tape, {}, threads).calls if c is not None and c.instr.kernel.startswith("conv")]
+    entries = plan(tape, {}, threads).entries
+    calls = [c for c in entries if isinstance(c, Call) and c.instr.kernel.startswith("conv")]
     return [(c, [dict(zip(names, words(tape, c, t, at), strict=True)) for t in range(threads)]) for c in calls]
 
 

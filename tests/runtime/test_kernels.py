@@ -171,9 +171,9 @@ def test_elements_along_an_axis(run, dtype):
 
 def test_indices_themselves(run):
     out, err = np.zeros(8, np.int64), np.zeros(4, np.int64)
-    run(bounded("i64"), INDEX, out, err, 3, -5, 5, 8, 0)
+    run(bounded("i64"), INDEX, out, err, 3, -5, 5, -100, 8, 0)
     assert out.tolist() == (INDEX % 5).tolist() and not err.any()
-    run(bounded("i64"), INDEX, out, err, 3, 0, 5, 8, 50)
+    run(bounded("i64"), INDEX, out, err, 3, 0, 5, -100, 8, 50)
     assert err.tolist() == [1, 3, 52, -1]
     last, err = np.zeros(6, np.int64), np.zeros(4, np.int64)
     run(last_index("i64"), INDEX, last, err, 3, 6, 8, 0)
