@@ -579,6 +579,59 @@ case(
     layers=STATIC,
 )
 
+# B08 a wrong backward -------------------------------------------------------------------------------------------------
+RULES_OF_OWN = """
+def swish(x):
+    s = gt.sigmoid(x)
+    return x * s, (x, s)
+
+
+def wrong_backward(saved, g):
+    x, s = saved
+    return g * (s + s * (1 - s))
+
+
+def right_backward(saved, g):
+    x, s = saved
+    return g * (s + x * s * (1 - s))
+
+
+wrong = gt.custom_vjp(swish, wrong_backward, check=False)
+right = gt.custom_vjp(swish, right_backward)
+steps = gt.custom_vjp(lambda x: (np.round(x), None), lambda saved, g: g, surrogate=True)
+"""
+case(
+    "GT-B08",
+    params=W,
+    top=RULES_OF_OWN,
+    broken="""
+    h = wrong(h @ self.w)  #!
+    """,
+    healthy="""
+    h = right(h @ self.w) + steps(h @ self.w)
+    """,
+    kills=UPSTREAM,
+    says="the derivative of swish is not that of its forward",
+)
+case(
+    "GT-B08",
+    name="B08-forgets-an-argument",
+    params={"w": (8, 8), "shift": (8,)},
+    top="""
+    forgetful = gt.custom_vjp(lambda x, b: (x + b, None), lambda saved, g: (g, None), check=False)
+    whole = gt.custom_vjp(lambda x, b: (x + b, None), lambda saved, g: (g, gt.sum(g, 0)))
+    """,
+    broken="""
+    h = forgetful(h @ self.w, self.shift)  #!
+    """,
+    healthy="""
+    h = whole(h @ self.w, self.shift)
+    """,
+    kills=("shift",),
+    says="no gradient for argument 2",
+    layers=STATIC,
+)
+
 # B09 an argument that carries no gradient -----------------------------------------------------------------------------
 case(
     "GT-B09",

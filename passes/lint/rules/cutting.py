@@ -139,14 +139,18 @@ def wrong_backward(e: Evidence) -> Iterator[Finding]:
     """
     trainable = {p.path for p in e.trainable}
     for w in e.probe.wrong if e.probe else ():
-        sources = [n.inputs[w.operand - 1] for n in e.flow.graph.nodes if (n.op, n.location) == (w.op, w.at)]
+        nodes = [n for n in e.flow.graph.nodes if (n.op, n.location) == (w.op, w.at)]
+        sources = [n.inputs[w.operand - 1] for n in nodes]
         fed = [p for s in sources if isinstance(s, Value) for p in e.flow.would_feed(s) if p in trainable]
         if fed:
+            own = next((n.attrs["name"] for n in nodes if w.op == "custom_vjp"), "")
             yield wrong_backward.finding(
                 Site.of(w.at),
-                f"the derivative of {w.op} is not that of its forward",
+                f"the derivative of {own or w.op} is not that of its forward",
                 f"argument {w.operand} is off by {100 * w.error:.2g} % of finite differences",
-                f"the derivative of this very formula: {OPS[w.op].formula}",
+                "the derivative of what forward computes, or surrogate=True where another is meant"
+                if own
+                else f"the derivative of this very formula: {OPS[w.op].formula}",
                 fed,
             )
     for cut in e.cuts:
