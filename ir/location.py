@@ -57,9 +57,8 @@ def is_user_file(filename: str) -> bool:
 def user_location(outside: tuple[str, ...] = ()) -> Location | None:
     """The innermost frame of the user's code, with the current module scope; None where there is no such frame.
     `outside` names files and folders of the package that do not count as the user's here."""
-    skipped = tuple(f"{_PACKAGE}/{name}" for name in outside)
     frame = user_frame()
-    while frame is not None and not (is_user_frame(frame) and not frame.f_code.co_filename.startswith(skipped)):
+    while frame is not None and not (is_user_frame(frame) and not is_part(frame, outside)):
         frame = frame.f_back
     if frame is None:
         return None
@@ -78,6 +77,11 @@ def is_user_frame(frame: FrameType) -> bool:
     """Whether a frame runs the user's code: no file of the package's inside, and none of a library that knows nothing
     of it (SciPy, `statistics`): what such a one does is done by the line that calls it."""
     return is_user_code(frame.f_code.co_filename, frame.f_globals)
+
+
+def is_part(frame: FrameType, names: tuple[str, ...]) -> bool:
+    """Whether a frame runs a file or folder of this package: `("models/nn/",)`."""
+    return frame.f_code.co_filename.startswith(tuple(f"{_PACKAGE}/{name}" for name in names))
 
 
 def is_user_code(filename: str, names: dict[str, Any]) -> bool:

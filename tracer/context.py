@@ -324,8 +324,7 @@ class Trace:
         """Notes that a value leaves the program, for a buffer if the user's line fills one."""
         if self.ended:
             raise self.leaked([tensor])
-        value = tensor._value
-        assert isinstance(value, Value)
+        value = self.outermost(tensor)
         target = written_buffer() if kind not in ("bool", "format") else None
         detail = f"{target[1]}[...] = " if target else detail or called()
         tag = Tag(self.ledger, (self.ledger.record(kind, value, detail, result),))
@@ -334,6 +333,13 @@ class Trace:
         if kind != "bool":
             self.ledger.left(tag)
         return tag
+
+    def outermost(self, tensor: Ref) -> Value:
+        """The value itself, where a region reads it of the program around it."""
+        while isinstance(tensor._value, Value) and tensor._value.name in tensor._builder.trace.closure:  # type: ignore[attr-defined]
+            tensor = tensor._builder.trace.closure[tensor._value.name]  # type: ignore[attr-defined]
+        assert isinstance(tensor._value, Value)
+        return tensor._value
 
     def escape(self, kind: str, tensor: Ref, detail: str = "") -> EscapedArray:
         """The array behind a traced value, tagged with where it left."""

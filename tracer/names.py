@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.location import is_user_frame
+from ..ir.location import is_part, is_user_frame
 
 SEEN = 2000  # objects that are looked at before giving up
 DEPTH = 5
@@ -18,18 +18,20 @@ DEPTH = 5
 
 def name_in_user_code(wanted: Any) -> str:
     """The shortest way to `wanted` from a variable of the user's running functions, the innermost first: `w`,
-    `layers.0.w` (of `self`); "" where there is none. What a helper calls its argument counts only if nobody else has a
-    name for it."""
+    `layers.0.w` (of `self`); "" where there is none. What a helper calls its argument, or a layer of this package its
+    weight, counts only if nobody else has a name for it."""
     frame: FrameType | None = sys._getframe(1)
-    argument = ""
+    otherwise = ""
     while frame is not None:
         if is_user_frame(frame):
             found = _way({**_used_globals(frame), **frame.f_locals}, wanted)
-            if found and found not in frame.f_code.co_varnames[: frame.f_code.co_argcount]:
-                return found.removeprefix("self.")
-            argument = argument or found
+            found = found.removeprefix("self.")
+            inner = found in frame.f_code.co_varnames[: frame.f_code.co_argcount] or is_part(frame, ("models/nn/",))
+            if found and not inner:
+                return found
+            otherwise = otherwise or found
         frame = frame.f_back
-    return argument
+    return otherwise
 
 
 def name_in(owner: Any, wanted: Any) -> str:

@@ -56,7 +56,7 @@ def is_the_loss(e: Evidence, r: Return) -> bool:
     if r.kind == "leaf" or any(leaf.operand is b.constant for leaf in e.crossings.leaves for b in r.backs):
         return False
     after = {v for b in r.backs if b.value is not None for v in e.flow.descendants(b.value)}
-    read = {v for n in e.graph.nodes if after.intersection(n.outputs) for v in n.values()}
+    read = {v for n in e.flow.graph.nodes if after.intersection(n.outputs) for v in n.values()}
     return not any(e.flow.parameters_of(v) for v in read - after) and bool(set(r.killed) >= {p.path for p in e.dead})
 
 

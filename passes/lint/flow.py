@@ -197,7 +197,10 @@ class Flow:
                     found += [self._cut(o.value, reentry, out, o) for o in reentry.origins]
             if not self.needed.intersection(node.outputs):
                 continue
-            target = next(v for v in node.outputs if v in self.needed)
+            wanted = [v for v in node.outputs if v in self.needed]
+            target = wanted[0]
+            if not any(v.type.is_float for v in wanted):  # of topk the indices alone
+                passes = (False,) * len(passes)
             for operand, passed in zip(node.inputs, passes, strict=True):
                 if isinstance(operand, Value) and not passed:
                     found.append(self._cut(operand, node, target))

@@ -1,4 +1,4 @@
-"""The user's line as it could be written: without the exits by which its values leave the program."""
+"""The user's line as it is written, and as it could be: without the exits by which its values leave the program."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ def without_exits(site: Site) -> str:
     before = ast.unparse(statement)
     after = ast.unparse(ast.fix_missing_locations(_WithoutExits().visit(ast.parse(before))))
     return after if after != before and "\n" not in after and len(after) <= LONGEST else ""
+
+
+def called_at(site: Site) -> str:
+    """The function that the expression at `site` calls, as it is written: `gt.argsort`; empty for anything else."""
+    tree = _parsed(site.file, "".join(linecache.getlines(site.file))) if site and site.column else None
+    here = (site.line, site.column - 1)
+    calls = (n for n in ast.walk(tree) if isinstance(n, ast.Call)) if tree is not None else iter(())
+    found = [n for n in calls if (n.lineno, n.col_offset) == here and isinstance(n.func, (ast.Name, ast.Attribute))]
+    name = ast.unparse(min(found, key=_extent).func) if found else ""
+    return name if name.replace(".", "").isidentifier() else ""
+
+
+def _extent(node: ast.expr) -> tuple[int, int]:
+    return (node.end_lineno or 0) - node.lineno, node.end_col_offset or 0
 
 
 class _WithoutExits(ast.NodeTransformer):

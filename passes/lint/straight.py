@@ -43,7 +43,7 @@ def straight_throughs(e: Evidence) -> list[StraightThrough]:
 
 def _found(e: Evidence) -> Iterator[StraightThrough]:
     flow, seen = e.flow, set()
-    for stop in e.graph.nodes:
+    for stop in e.flow.graph.nodes:
         if stop.op != "stop_gradient" or stop.output not in flow.needed:
             continue
         for node, *_ in sums_with(flow, stop.output):
@@ -135,7 +135,7 @@ def cancelled(e: Evidence) -> Iterator[Cancelled]:
 def _sums(e: Evidence) -> Iterator[Node]:
     """The outermost sums with something stopped in them."""
     found: dict[Node, None] = {}
-    for stop in e.graph.nodes:
+    for stop in e.flow.graph.nodes:
         if stop.op == "stop_gradient" and stop.output in e.flow.needed:
             for node, *_ in sums_with(e.flow, stop.output):
                 found[whole_sum(e.flow, node)] = None

@@ -1,6 +1,6 @@
 """Group B: the gradient is cut, or wrong."""
 
-from corpus import case
+from corpus import TRACED, case
 
 UPSTREAM = ("w", "upstream")
 W = {"w": (8, 8)}
@@ -21,6 +21,7 @@ case(
     """,
     kills=UPSTREAM,
     layers=STATIC,
+    hosts=TRACED,
 )
 case(
     "GT-B01",
@@ -37,6 +38,7 @@ case(
     setup=("", "gt.freeze(self.slow)"),
     kills=("slow",),
     layers=STATIC,
+    hosts=TRACED,
 )
 case(
     "GT-B01",
@@ -88,6 +90,7 @@ case(
     """,
     kills=UPSTREAM,
     layers=STATIC,
+    hosts=TRACED,
 )
 case(
     "GT-B02",
@@ -114,6 +117,7 @@ case(
     healthy="h = encode(h, self.w)",
     kills=UPSTREAM,
     layers=STATIC,
+    hosts=TRACED,
 )
 case(
     "GT-B02",
@@ -357,6 +361,7 @@ case(
     """,
     kills=("codebook",),
     layers=STATIC,
+    hosts=TRACED,
 )
 case(
     "GT-B06",
@@ -376,6 +381,7 @@ case(
     """,
     kills=("codebook",),
     layers=STATIC,
+    hosts=TRACED,
 )
 case(
     "GT-B06",
@@ -393,6 +399,7 @@ case(
     """,
     kills=UPSTREAM,
     layers=STATIC,
+    hosts=TRACED,
 )
 case(
     "GT-B06",
@@ -412,6 +419,7 @@ case(
     """,
     kills=UPSTREAM,
     layers=STATIC,
+    hosts=TRACED,
 )
 case(
     "GT-B06",
@@ -432,6 +440,7 @@ case(
     """,
     kills=UPSTREAM,
     layers=STATIC,
+    hosts=TRACED,
 )
 
 # B07 a discrete op on every path --------------------------------------------------------------------------------------
@@ -448,6 +457,7 @@ case(
     """,
     kills=UPSTREAM,
     layers=STATIC,
+    hosts=TRACED,
 )
 case(
     "GT-B07",
@@ -464,6 +474,7 @@ case(
     kills=UPSTREAM,
     says="gt.sigmoid",
     layers=STATIC,
+    hosts=TRACED,
 )
 case(
     "GT-B07",
@@ -479,6 +490,7 @@ case(
     """,
     kills=("threshold",),
     layers=STATIC,
+    hosts=TRACED,
 )
 case(
     "GT-B07",
@@ -494,6 +506,7 @@ case(
     """,
     kills=UPSTREAM,
     layers=STATIC,
+    hosts=TRACED,
 )
 case(
     "GT-B07",
@@ -531,6 +544,7 @@ case(
     """,
     kills=("router",),
     layers=STATIC,
+    hosts=TRACED,
 )
 
 # C07 a step function on every path ------------------------------------------------------------------------------------
@@ -562,6 +576,59 @@ case(
     h = turns - np.floor(turns)
     """,
     kills=("phase",),
+    layers=STATIC,
+)
+
+# B08 a wrong backward -------------------------------------------------------------------------------------------------
+RULES_OF_OWN = """
+def swish(x):
+    s = gt.sigmoid(x)
+    return x * s, (x, s)
+
+
+def wrong_backward(saved, g):
+    x, s = saved
+    return g * (s + s * (1 - s))
+
+
+def right_backward(saved, g):
+    x, s = saved
+    return g * (s + x * s * (1 - s))
+
+
+wrong = gt.custom_vjp(swish, wrong_backward, check=False)
+right = gt.custom_vjp(swish, right_backward)
+steps = gt.custom_vjp(lambda x: (np.round(x), None), lambda saved, g: g, surrogate=True)
+"""
+case(
+    "GT-B08",
+    params=W,
+    top=RULES_OF_OWN,
+    broken="""
+    h = wrong(h @ self.w)  #!
+    """,
+    healthy="""
+    h = right(h @ self.w) + steps(h @ self.w)
+    """,
+    kills=UPSTREAM,
+    says="the derivative of swish is not that of its forward",
+)
+case(
+    "GT-B08",
+    name="B08-forgets-an-argument",
+    params={"w": (8, 8), "shift": (8,)},
+    top="""
+    forgetful = gt.custom_vjp(lambda x, b: (x + b, None), lambda saved, g: (g, None), check=False)
+    whole = gt.custom_vjp(lambda x, b: (x + b, None), lambda saved, g: (g, gt.sum(g, 0)))
+    """,
+    broken="""
+    h = forgetful(h @ self.w, self.shift)  #!
+    """,
+    healthy="""
+    h = whole(h @ self.w, self.shift)
+    """,
+    kills=("shift",),
+    says="no gradient for argument 2",
     layers=STATIC,
 )
 

@@ -221,16 +221,17 @@ case(
 case(
     "GT-A02",
     name="A02-argument",
-    params=W,
+    params={"w": (8, 8), "gain": (8,)},
+    hosts=("transformer", "cnn", "function"),  # in a loop gain is upstream too
     broken="""
     h = h @ self.w
     s = np.sum(h, -1, keepdims=True, initial=1.0)  #!
-    h = gt.ones((1, 8)) * s
+    h = np.linspace(-1, 1, 8, dtype="f4") * s * self.gain
     """,
     healthy="""
     h = h @ self.w
     s = np.sum(h, -1, keepdims=True) + 1.0
-    h = gt.ones((1, 8)) * s
+    h = np.linspace(-1, 1, 8, dtype="f4") * s * self.gain
     """,
     kills=UPSTREAM,
     says="numpy.sum",

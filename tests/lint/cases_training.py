@@ -53,8 +53,8 @@ case(
 case(
     "GT-E04",
     params={"w": "gt.Parameter(1e6 + draw(8, 8))"},
-    broken="h = h @ self.w",
-    healthy="h = h @ self.w",
+    broken="h = h @ (self.w - 1e6)",
+    healthy="h = h @ (self.w - 1e6)",
     optimizer=("gt.AdamW(lr=1e-2)  #!", "gt.AdamW(lr=0.1)"),
     kills=("w",),
     layers="SKT",

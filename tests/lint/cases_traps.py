@@ -1,6 +1,6 @@
 """Correct programs that look broken: the 16 traps of false positives. Nothing of warning or above is found in them."""
 
-from corpus import case
+from corpus import TRACED, case
 
 W = {"w": (8, 8)}
 MODULES = ("transformer", "cnn", "recurrent")  # hosts whose parameters an optimizer can be given
@@ -450,6 +450,37 @@ trap(
     h = h * gt.one_hot(order, 8) + h
     """,
     params=W,
+)
+
+trap(
+    13,
+    "two-best-experts",
+    """
+    values, chosen = gt.topk(h @ self.router, 2)
+    weight = gt.softmax(values, -1)
+    h = sum(weight[:, i : i + 1] * gt.take(self.experts, chosen[:, i], 0) * h for i in range(2))
+    """,
+    params={"router": (8, 4), "experts": (4, 8)},
+    hosts=TRACED,
+)
+trap(
+    13,
+    "matching-by-scipy",
+    """
+    h = h @ self.w
+    n = h.shape[0]
+    order = gt.callback(match, ((h[:, None] - self.slots) ** 2).sum(-1), shape=(n,), dtype="i64")
+    h = h + gt.take(self.slots, order, 0)
+    """,
+    params={"w": (8, 8), "slots": (12, 8)},
+    top="""
+    from scipy.optimize import linear_sum_assignment
+
+
+    def match(cost):
+        return linear_sum_assignment(cost)[1] % 12
+    """,
+    hosts=("cnn", "recurrent", "function"),
 )
 
 # 14 looking at numbers ------------------------------------------------------------------------------------------------

@@ -18,7 +18,8 @@ kills      the parameters that the finding lists: names of `params`, paths below
            "upstream" and "downstream" for
            the host's own before and after the snippet, "loss" and "optimizer" cases mostly say "all"
 layers     the layers that suffice: both programs are linted with these
-hosts      the hosts in which the class makes sense: transformer, cnn, recurrent, function
+hosts      the hosts in which the class makes sense, of transformer, cnn, recurrent, function (USUAL); TRACED has the
+           body of a gt.scan too
 severity   of the finding; default: that of the rule
 also       codes that the broken program may show besides
 says       a text that the finding's message or fix must hold
@@ -248,7 +249,48 @@ def build():
 """,
 )
 
-HOSTS = {h.name: h for h in (TRANSFORMER, CNN, RECURRENT, FUNCTION)}
+SCAN = Host(
+    "scan",
+    "cell.",
+    ("cell.wx", "cell.wh", "cell.bias"),
+    ("head.weight", "head.bias"),
+    (3, 3, 4),
+    """
+class Cell(gt.Module):
+    def __init__(self):
+        self.wx = gt.Parameter(draw(4, 8))
+        self.wh = gt.Parameter(draw(8, 8))
+        self.bias = gt.Parameter(draw(8))
+        <setup>
+
+    def forward(self, h, x):
+        h = gt.tanh(x @ self.wx + h @ self.wh + self.bias)
+        <snippet>
+        return h, None
+
+
+class Net(gt.Module):
+    def __init__(self):
+        self.cell = Cell()
+        self.start = gt.buffer(draw(1, 8))
+        self.head = gt.nn.Linear(8, 3)
+
+    def forward(self, x):
+        start = gt.broadcast_to(self.start, (x.shape[0], 8))
+        h, _ = gt.scan(self.cell, start, x.transpose(1, 0, 2))
+        return self.head(h)
+
+
+def build():
+    model = Net()
+    return model, model
+""",
+)
+
+EVERYWHERE = (TRANSFORMER, CNN, RECURRENT, FUNCTION, SCAN)
+HOSTS = {h.name: h for h in EVERYWHERE}
+TRACED = tuple(HOSTS)  # for snippets that ask for no numbers: the body of a loop has none
+USUAL = tuple(name for name in HOSTS if name != "scan")
 
 
 # cases ----------------------------------------------------------------------------------------------------------------
@@ -260,7 +302,7 @@ class Case:
     params: Mapping[str, Any] = field(default_factory=dict)
     kills: Sequence[str] = ()
     layers: str = "".join(LAYERS)
-    hosts: Sequence[str] = tuple(HOSTS)
+    hosts: Sequence[str] = USUAL
     severity: str = ""
     also: Sequence[str] = ()
     says: str = ""

@@ -361,6 +361,36 @@ def test_rows_whose_backward_overwrites(registry):
     assert set(finding.parameters) == everything()
 
 
+def test_both_as_rules_of_the_users_own():
+    """`gt.custom_vjp` compares forward and backward before anything is trained, and says which line is wrong."""
+
+    def wrong(forward, backward):
+        class Own(Gelu):
+            def __init__(self):
+                self.rule = gt.custom_vjp(forward, backward)
+
+            def forward(self, x):
+                return self.rule(x)  # bug
+
+        with pytest.raises(TypeError, match=r"is not the derivative of forward") as caught:
+            lint(GPT(lambda: Block(gelu=Own)))
+        assert f"{__file__}:{marked(Own)[1]}" in str(caught.value)
+        assert f"{__file__}:{backward.__code__.co_firstlineno}" in str(caught.value)
+
+    def tanh_backward(x, g):
+        t = gt.tanh(0.79788456 * (x + 0.044715 * x**3))
+        return g * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * 0.79788456 * (1 + 3 * 0.044715 * x * x))
+
+    wrong(lambda x: (x * gt.sigmoid(1.702 * x), x), tanh_backward)
+
+    rows = np.array([0, 0, 1])
+
+    def overwriting(saved, g):
+        return gt.concatenate([g[:, :, 1:3], gt.zeros_like(g[:, :, :14])], -1)
+
+    wrong(lambda x: (gt.concatenate([gt.take(x, rows, -1), x[:, :, 3:]], -1), None), overwriting)
+
+
 # off the tape where the model is used ---------------------------------------------------------------------------------
 def test_the_training_loop_reshapes_raw_logits():
     def wrapped(logits, target):

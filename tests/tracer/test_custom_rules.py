@@ -471,4 +471,4 @@ def test_what_left_the_program_inside_a_rule_is_in_the_ledger_of_the_program():
     traced = gt.trace(Outer(), X)
     (escape,) = traced.ledger.escapes
     assert (escape.kind, escape.scope) == ("float", "net") and escape.result == float(X.sum())
-    assert [r.how for r in traced.ledger.reentries] == ["value"]
+    assert [r.how for r in traced.ledger.reentries] == ["source"]

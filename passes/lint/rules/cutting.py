@@ -9,6 +9,7 @@ from ....ir.op import OPS
 from ..evidence import Evidence
 from ..finding import Finding, Site
 from ..flow import Cut
+from ..repair import called_at
 from ..rule import rule
 from ..straight import explained_by_straight_through
 
@@ -92,20 +93,25 @@ def discrete(e: Evidence) -> Iterator[Finding]:
             op = cut.by.op
             yield discrete.finding(
                 Site.of(cut.by.location),
-                f"{op} has no gradient, and no other way leads to the loss",
+                f"{_name(cut.by)} has no gradient, and no other way leads to the loss",
                 cut.reason.reason if cut.reason else "whole numbers carry no gradient",
                 _SMOOTH.get(op, "a smooth form, or x + gt.stop_gradient(step(x) - x) where the step is meant"),
                 killed,
             )
 
 
+def _name(node: Node) -> str:
+    """What the user's line calls, or else the op."""
+    return called_at(Site.of(node.location)) or node.op
+
+
 def _is_discrete(cut: Cut) -> bool:
+    """Whole numbers and truth values of any op; floats of one that has no derivative, which is no cut that is meant."""
     assert isinstance(cut.by, Node)
-    if cut.by.op in ("stop_gradient", "callback"):
-        return False
     if not cut.target.type.is_float:
-        return cut.by.op == "cast" or cut.reason is not None
-    return cut.reason is not None and cut.reason.kind == "not differentiable"
+        return True
+    meant = cut.by.op in ("stop_gradient", "callback")
+    return not meant and cut.reason is not None and cut.reason.kind == "not differentiable"
 
 
 _THRESHOLD = "gt.sigmoid(x - threshold), or x + gt.stop_gradient(step(x) - x) where the step is meant"
@@ -133,14 +139,18 @@ def wrong_backward(e: Evidence) -> Iterator[Finding]:
     """
     trainable = {p.path for p in e.trainable}
     for w in e.probe.wrong if e.probe else ():
-        sources = [n.inputs[w.operand - 1] for n in e.graph.nodes if (n.op, n.location) == (w.op, w.at)]
+        nodes = [n for n in e.flow.graph.nodes if (n.op, n.location) == (w.op, w.at)]
+        sources = [n.inputs[w.operand - 1] for n in nodes]
         fed = [p for s in sources if isinstance(s, Value) for p in e.flow.would_feed(s) if p in trainable]
         if fed:
+            own = next((n.attrs["name"] for n in nodes if w.op == "custom_vjp"), "")
             yield wrong_backward.finding(
                 Site.of(w.at),
-                f"the derivative of {w.op} is not that of its forward",
+                f"the derivative of {own or w.op} is not that of its forward",
                 f"argument {w.operand} is off by {100 * w.error:.2g} % of finite differences",
-                f"the derivative of this very formula: {OPS[w.op].formula}",
+                "the derivative of what forward computes, or surrogate=True where another is meant"
+                if own
+                else f"the derivative of this very formula: {OPS[w.op].formula}",
                 fed,
             )
     for cut in e.cuts:
