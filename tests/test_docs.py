@@ -48,7 +48,7 @@ def test_what_is_taken_from_elsewhere_is_there(page: str) -> None:
     """A few that could be missed: a wrapped op, an alias, a NumPy function with another name, a kernel."""
     for line in (
         "`gt.tanh`, `np.tanh`, `torch.tanh`",
-        "`gt.sub`, `np.subtract`, `torch.sub`",
+        "`gt.sub`, `gt.subtract`, `np.subtract`, `torch.sub`",
         "`gt.permute`, `gt.moveaxis`, `gt.swapaxes`, `gt.transpose`",
         "- **runs as** kernel `gather`",
         "- **derivative** none, not differentiable: its result is an index",

@@ -98,8 +98,8 @@ def test_tests_import_only_gradtape_helpers_and_what_is_declared() -> None:
     """No import by the clone's folder, nor of a folder in it: `python -m pytest` would find `import ir`."""
     # With an __init__.py in tests/, pytest would name test files after the clone's folder and import that.
     assert not list((ROOT / "tests").rglob("__init__.py"))
-    helpers = {file.stem for file in (ROOT / "tests").glob("*.py") if not file.stem.startswith("test_")}
-    helpers |= {"corpus"}  # tests/lint is on the path too: see pyproject.toml
+    folders = [ROOT / folder for folder in PROJECT["tool"]["pytest"]["ini_options"]["pythonpath"]]
+    helpers = {file.stem for folder in folders for file in folder.glob("*.py") if not file.stem.startswith("test_")}
     allowed = {"gradtape"} | helpers | declared("test")
     wrong = {
         str(file.relative_to(ROOT)): sorted(names)

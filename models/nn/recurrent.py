@@ -151,11 +151,20 @@ class RNN(Recurrent):
     bias_hh_l0 (H,), for further layers l1, ..., for the other direction l0_reverse."""
 
     def __init__(
-        self, input_size: int, hidden_size: int, num_layers: int = 1, nonlinearity: str = "tanh", **options: Any
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        dtype: Any = "float32",
     ) -> None:
         self.nonlinearity = nonlinearity
         self._step = rnn_step(_nonlinearity(nonlinearity))
-        super().__init__(input_size, hidden_size, num_layers, **options)
+        super().__init__(input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype)
 
     def step(self, state: Any, gates: Any, weight: Any, bias: Any) -> Any:
         return self._step(state, gates, weight, bias)

@@ -35,6 +35,12 @@ def computed(graph, values):
     return run._values
 
 
+def _rounds_alike(array, axis):
+    """Equal along an axis but for the order in which a product of matrices sums."""
+    first = array.take([0], axis) if array.size else array
+    return array.dtype.kind == "f" and np.allclose(array, first, rtol=1e-5, atol=1e-6)
+
+
 def assert_true_of(graph, values):
     """All that the analyses say of `graph`, given the ranges of its inputs, holds for these."""
     same, arrays = Same(graph), computed(graph, values)
@@ -44,7 +50,8 @@ def assert_true_of(graph, values):
         for value in node.outputs:
             array = arrays[value]
             assert_inside(found[value], array, node)
-            assert axes[value] <= constant_along(array) or not np.isfinite(array).all(), (node, axes[value])
+            alike = constant_along(array) | {axis for axis in range(array.ndim) if _rounds_alike(array, axis)}
+            assert axes[value] <= alike or not np.isfinite(array).all(), (node, axes[value])
             first = same.of(value)
             np.testing.assert_allclose(array, arrays.get(first, getattr(first, "value", None)), rtol=1e-5, atol=1e-6)
 
