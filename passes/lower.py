@@ -335,6 +335,8 @@ class Lowering:
             value = stack.pop()
             for user in self.uses.get(value, ()):
                 if user in self.partition.inline or (OPS[user.op].kind == "view" and user not in self.group_of):
+                    if any(v in self.outputs or v in self.update_of for v in user.outputs):
+                        return False  # a result is worked out at the end, from the old value
                     stack += user.outputs
                 elif id(self.group_of.get(user, user)) not in done:
                     yield value, user

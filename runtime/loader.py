@@ -20,7 +20,9 @@ def _jit() -> llvm.orcjit.LLJIT:
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    return llvm.create_lljit_compiler(suppress_errors=True)
+    # JITLink puts an object in one piece; RuntimeDyld asks for each section on its own, and aborts the process where two
+    # of them lie 2 GB apart, as they do in the gaps that other libraries leave.
+    return llvm.create_lljit_compiler(use_jit_link=True, suppress_errors=True)
 
 
 class Loaded:

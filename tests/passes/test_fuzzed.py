@@ -97,6 +97,19 @@ graph parts(%x: f64[] input, %y: f64[1, 1, 1] input) {
 """,
         {"x": 0.5, "y": [[[2.0]]]},
     ),
+    "a result that is worked out at the end read a parameter that had been updated": (
+        """
+graph late(%w: f64[] param) {
+  %0: f64[1] = reshape(%w) {shape=[1]}
+  %1: f64[1] = cos(%0)
+  %2: f64[] = reshape(%1) {shape=[]}
+  %3: f64[] = full() {dtype="f64", shape=[], value=0.5}
+  return out=%2
+  update %w = %3
+}
+""",
+        {"w": 0.25},
+    ),
     "a number that is returned, or stored, had no array": (
         """
 graph numbers(%w: f32[] param) {
