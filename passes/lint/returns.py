@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ...ir.crossings import Escape
 from ...ir.graph import Literal, Operand, Value
+from .branches import branches
 from .evidence import Change, Evidence
 from .exact import is_exact
 from .finding import NOWHERE, Site
@@ -146,12 +147,14 @@ def _found_by_retracing(e: Evidence, recorded: Sequence[Back]) -> Iterator[Back]
     perturbed = list(e.retraces.perturbed or ()) if e.retraces else []
     inputs = list(e.retraces.inputs or ()) if e.retraces else []
     frozen = {c.value for c in inputs}
+    decided = any(b.kind in ("if", "while") for b in branches(e))  # GT-F01: whatever the other arm would have
     for change in (*perturbed, *(c for c in inputs if c.value not in {p.value for p in perturbed})):
         told = change.parameters and left.issuperset(change.parameters)
-        branched = change.structure and any(x.kind == "bool" for x in e.crossings.escapes)  # GT-F01
-        if told or branched or change.value in known or not (change.parameters or change.value in frozen):
+        chosen = change.structure or change.attribute
+        by_a_branch = decided and (chosen or not change.parameters)
+        if told or by_a_branch or change.value in known or not (change.parameters or change.value in frozen):
             continue
-        kind = "choice" if change.structure or change.attribute else "array" if _is_constant(e, change) else "number"
+        kind = "choice" if chosen else "array" if _is_constant(e, change) else "number"
         site, value = Site.of(change.site), change.value
         yield Back(kind, site, site, (), value, value, (), "trace", change.parameters, value in frozen)
 
