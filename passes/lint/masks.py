@@ -10,6 +10,7 @@ from ...ir.dims import product
 from ...ir.graph import Graph, Literal, Node, Operand, Value
 from ...ir.interp import concrete, concrete_type
 from ...ir.op import OPS
+from .patterns import share, taken_away
 from .ranges import Range
 from .same import Same, is_closed, reduced_axes
 
@@ -98,11 +99,18 @@ def _of_operand(
     return None if array is None or array.dtype.kind != "f" else np.isneginf(array)
 
 
-def empty_rows(node: Node, gone: Mapping[Value, np.ndarray]) -> tuple[int, int] | None:
-    """How many rows of a softmax have nothing left, of how many; None where none has."""
-    if node.op not in ROWS or node.inputs[0] not in gone:
+def empty_rows(node: Node, gone: Mapping[Value, np.ndarray], same: Same) -> tuple[int, int] | None:
+    """How many rows of a softmax, as an op or written out, have nothing left, of how many; None where none has."""
+    x: Operand | None = node.inputs[0] if node.op in ROWS else None
+    axes = reduced_axes(node.attrs) if x is not None else ()
+    pair, parts = taken_away(same, node), share(same, node)
+    if pair is not None and pair[2].op in ("max", "logsumexp"):  # -inf less -inf
+        x, axes = node.inputs[pair[0]], tuple(pair[1])
+    elif parts is not None:  # 0 / 0
+        made = same.made(node.inputs[0])
+        x, axes = (made.inputs[0], tuple(parts)) if made is not None and made.op == "exp" else (None, ())
+    if not isinstance(x, Value) or x not in gone:
         return None
-    array, (axis,) = gone[node.inputs[0]], reduced_axes(node.attrs)  # type: ignore[index]
-    own = axis - node.inputs[0].type.ndim + array.ndim
-    rows = array if own < 0 else array.all(own)
+    own = tuple(a - x.type.ndim + gone[x].ndim for a in axes)
+    rows = gone[x].all(tuple(a for a in own if a >= 0))
     return (int(rows.sum()), rows.size) if rows.any() else None

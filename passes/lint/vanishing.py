@@ -183,7 +183,7 @@ class _Backward:
             return "single"
         if node.op in FACTORS and any(self._range(o) == ZERO for o in node.inputs):
             return "factor"
-        return "factor" if node.op == "pow" else "mask" if node.op == "where" else "saturated"
+        return "factor" if node.op in ("pow", "div") else "mask" if node.op == "where" else "saturated"
 
     def _balanced(self, node: Node, i: int, total: _Part) -> tuple[ZeroSum, ...]:
         """Axes over which the i-th operand times its cotangent sums to zero."""

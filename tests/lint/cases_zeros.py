@@ -20,6 +20,7 @@ zero(
     setup=("self.scale = 0.0", "self.scale = 0.5"),
 )
 zero("GT-C01", "h = h + gt.dropout(h @ self.w, 1.0)  #!", "h = h + gt.dropout(h @ self.w, 0.9)")
+zero("GT-C01", "h = h + (h @ self.w) / np.inf  #!", "h = h + (h @ self.w) / 100.0")
 zero("GT-C01", "h = h + (h @ self.w) ** 0  #!", "h = h + (h @ self.w) ** 2")
 zero(
     "GT-C01",
@@ -505,6 +506,37 @@ zero(
     term = ((h @ self.w) ** 2 * weight).sum() / weight.sum()
     h = h + term
     """,
+)
+
+case(
+    "GT-C09",
+    params=W,
+    broken="""
+    scores = gt.where(np.tri(8, 8, -1) > 0, self.w, -np.inf)
+    e = np.exp(scores - scores.max(-1, keepdims=True))  #!
+    h = h @ (e / e.sum(-1, keepdims=True))
+    """,
+    healthy="""
+    scores = gt.where(np.tri(8, 8) > 0, self.w, -np.inf)
+    e = np.exp(scores - scores.max(-1, keepdims=True))
+    h = h @ (e / e.sum(-1, keepdims=True))
+    """,
+    kills=("all",),
+    layers="SKT",
+)
+case(
+    "GT-C09",
+    params=W,
+    broken="""
+    none = np.zeros((8, 8), bool)
+    h = h @ gt.softmax(gt.where(none, self.w, -np.inf), -1)  #!
+    """,
+    healthy="""
+    none = np.zeros((8, 8), bool)
+    h = h @ gt.softmax(gt.where(none, -np.inf, self.w), -1)
+    """,
+    kills=("all",),
+    layers="SKT",
 )
 
 # units that are alike -----------------------------------------------------------------------------------------------

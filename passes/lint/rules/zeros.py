@@ -57,8 +57,11 @@ def empty_mask(e: Evidence) -> Iterator[Finding]:
         visible = gt.tril(np.ones((T, T), "f4")) > 0
         p = gt.softmax(gt.where(visible, scores, -np.inf), -1)
     """
+    empty = [(n, rows) for n in e.graph.nodes if (rows := empty_rows(n, e.proofs.removed, e.proofs.same)) is not None]
+    empty = [(node, rows) for node, rows in empty if node.output in e.flow.alive]
+    told = {v for node, _ in empty for v in e.flow.ancestors(node.output)}
     for lost in e.proofs.lost("factor", "mask"):
-        if _masks(e, lost):
+        if _masks(e, lost) and lost.node.output not in told:
             yield empty_mask.finding(
                 Site.of(lost.node.location),
                 "the mask removes every element",
@@ -66,16 +69,18 @@ def empty_mask(e: Evidence) -> Iterator[Finding]:
                 "the other half of the mask (~mask, 1 - mask), or a mask that is computed from the inputs",
                 lost.killed,
             )
-    for node in e.graph.nodes:
-        rows = empty_rows(node, e.proofs.removed) if node.output in e.flow.alive else None
-        if rows is not None:
-            yield empty_mask.finding(
-                Site.of(node.location),
-                f"{rows[0]} of {rows[1]} rows have every element masked, and their {node.op} is NaN",
-                "e**-inf is 0, and 0 / 0 is NaN; so are the loss and all gradients",
-                "leave at least one element in each row (a causal mask keeps its diagonal), or mask with -1e9",
-                [p.path for p in e.trainable if e.flow.reaches(p.path)],
-            )
+    spoiled: set[Value] = set()  # what is computed from a NaN: told once
+    for node, (count, rows) in empty:
+        if node.output in spoiled:
+            continue
+        spoiled |= e.flow.descendants(node.output)
+        yield empty_mask.finding(
+            Site.of(node.location),
+            f"{count} of {rows} rows have every element masked: their softmax is NaN",
+            "e**-inf is 0, and 0 / 0 is NaN; so are the loss and all gradients",
+            "leave at least one element in each row (a causal mask keeps its diagonal), or mask with -1e9",
+            [p.path for p in e.trainable if e.flow.reaches(p.path)],
+        )
 
 
 def _masks(e: Evidence, lost: Lost) -> bool:
