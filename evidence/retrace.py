@@ -3,7 +3,7 @@ other mode, with a symbolic batch; and what then differs. A constant that moves 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -43,12 +43,13 @@ def retraces(subject: Subject, traced: Traced) -> Retraces:
 
     again = attempt("again", once_more)
     perturbed = attempt("perturbed", lambda: _perturbed(subject, traced, {c.site for c in again or ()}))
+    inputs = attempt("inputs", lambda: _with_other_inputs(subject, traced, {c.site for c in again or ()}))
     pinned = attempt("batch", lambda: _pinned(subject))
     modes = {"train": traced.graph}
     other = attempt("eval", lambda: subject.trace(train=False))
     if other is not None:
         modes["eval"] = other.graph
-    return Retraces(again, perturbed, pinned or (), modes, refusals, tuple(stale), tuple(leaks))
+    return Retraces(again, perturbed, inputs, pinned or (), modes, refusals, tuple(stale), tuple(leaks))
 
 
 def _perturbed(subject: Subject, traced: Traced, random: set[Site]) -> list[Change]:
@@ -79,19 +80,45 @@ def _perturbed(subject: Subject, traced: Traced, random: set[Site]) -> list[Chan
     return [replace(c, parameters=tuple(blamed[c.site])) for c in found]
 
 
+def _with_other_inputs(subject: Subject, traced: Traced, random: set[Site]) -> list[Change]:
+    """What changes with the numbers of the inputs; sizes stay."""
+    found = changes(traced, replace(subject, example=tuple(map(_other, subject.example))).trace())
+    return [c for c in found if c.site not in random]
+
+
+def _other(example: Any) -> Any:
+    """Other numbers of the same kind: floats in another order, and a little less; of integers the least (an index of
+    whatever the others are one of)."""
+    a = np.asarray(example)
+    if a.dtype.kind == "f":
+        return (0.9 * np.random.default_rng(1).permutation(a.ravel()).reshape(a.shape)).astype(a.dtype)
+    return np.full_like(a, a.min()) if a.dtype.kind in "iu" and a.size else a
+
+
 def changes(one: Traced, other: Traced) -> list[Change]:
     """The numbers that two traces of one program do not share, or the node at which they part ways."""
     found = []
-    for a, b in zip(one.graph.nodes, other.graph.nodes, strict=False):
+    nodes, others = list(_nodes(one.graph)), list(_nodes(other.graph))
+    for a, b in zip(nodes, others, strict=False):
         if a.op != b.op or len(a.inputs) != len(b.inputs):
             return [*found, Change(a.output, Site.of(a.location), structure=True)]
         if _differs(a, b, one.graph, other.graph):
             found.append(Change(a.output, Site.of(a.location)))
-    if len(one.graph.nodes) != len(other.graph.nodes):
-        longer = max(one.graph, other.graph, key=lambda g: len(g.nodes))
-        extra = longer.nodes[min(len(one.graph.nodes), len(other.graph.nodes))]
+        elif _attributes_differ(a, b):
+            found.append(Change(a.output, Site.of(a.location), attribute=True))
+    if len(nodes) != len(others):
+        longer = max(nodes, others, key=len)
+        extra = longer[min(len(nodes), len(others))]
         found.append(Change(extra.output, Site.of(extra.location), structure=True))
     return found
+
+
+def _nodes(graph: Graph) -> Iterator[Node]:
+    """The nodes of a graph, those of its regions before the node that holds them."""
+    for node in graph.nodes:
+        for region in node.regions:
+            yield from _nodes(region)
+        yield node
 
 
 def _differs(a: Node, b: Node, one: Graph, other: Graph) -> bool:
@@ -102,6 +129,15 @@ def _differs(a: Node, b: Node, one: Graph, other: Graph) -> bool:
     if any(x != y for x, y in numbers):
         return True
     return a.op == "full" and repr(a.attrs["value"]) != repr(b.attrs["value"])
+
+
+_OWN = ("digest", "site", "function", "vjp")  # attributes that two equal nodes do not share
+
+
+def _attributes_differ(a: Node, b: Node) -> bool:
+    """Whether Python has chosen another index, size or axis; not where an earlier node has changed the size."""
+    alike = [o.type for o in a.inputs] == [o.type for o in b.inputs]
+    return alike and any(repr(a.attrs[k]) != repr(b.attrs.get(k)) for k in a.attrs if k not in _OWN)
 
 
 def _pinned(subject: Subject) -> list[Pinned]:

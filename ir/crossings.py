@@ -35,7 +35,8 @@ class Reentry:
 
     `operand` is the constant (a Value) or Literal; `user` the first node result computed from it, None where
     it is returned as it is. how: `tag` (carried along), `memory` (shares memory), `source` (the code says so),
-    `call` (the code has it from a function in which something left), `value` (equal numbers).
+    `call` (the code has it from a function in which something left), `value` (equal numbers). A `choice` is no
+    constant, but an index that was a number: `operand` is what it has picked.
     """
 
     origins: tuple[Escape, ...]
@@ -46,6 +47,7 @@ class Reentry:
     user: Value | None
     how: str
     column: int = field(default=0, compare=False)
+    choice: bool = False
 
 
 @dataclass(frozen=True)

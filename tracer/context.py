@@ -385,6 +385,15 @@ class Trace:
         self.ledger.leaves.append(Leaf(operand=tensor._value, requires_grad=requires_grad, **self.ledger.spot()))
         return tensor
 
+    def chosen(self, picked: Any) -> None:
+        """`x[i]` in the traced program: an index that comes from a value that had left it is one of this call alone."""
+        found = self.ledger.chosen() if isinstance(picked, Ref) and isinstance(picked._value, Value) else None
+        if found is not None:
+            at = place_of(self.outer_location())
+            self.ledger.reentries.append(
+                Reentry(found[0].origins, operand=picked._value, user=None, how=found[1], choice=True, **at)
+            )
+
     def parameter_data(self, stored: Parameter | Buffer) -> EscapedArray:
         """`parameter.data` inside a traced program: the values leave it; writing to them is noticed."""
         value = self.value_of(stored)

@@ -19,7 +19,7 @@ import numpy as np
 from ..ir.crossings import Escape, Leaf, Reentry, Refusal, Stale, Store, Write
 from ..ir.graph import Value
 from ..ir.location import Location, Position
-from .source import Origins, sites
+from .source import Origins, Site, sites
 
 MATCHED = 256  # elements of a constant that are compared with escaped values
 REMEMBERED = 65536  # elements of one escaped array that are kept for that comparison
@@ -121,11 +121,18 @@ class Ledger:
             return (tag, "value") if said is None else (Tag.join([tag, said[0]]) or tag, said[1])
         return said
 
+    def chosen(self) -> tuple[Tag, str] | None:
+        """Where the index came from by which the user's expression picks something."""
+        return self._joined(Origins(self._left).of_index(), last=True) if self._left else None
+
     def _from_source(self, thing: Any, index: int) -> tuple[Tag, str] | None:
         """What the source says. A number that comes back was made by the last turn of a loop, an array by all."""
-        places = Origins(self._left).of(thing, index)
+        return self._joined(Origins(self._left).of(thing, index), last=not isinstance(thing, np.ndarray))
+
+    def _joined(self, places: list[Site], last: bool) -> tuple[Tag, str] | None:
+        """What left at these places: in the last turn of a loop, or in all."""
         found = [self._left[file][place] for file, place in places]
-        tag = Tag.join(t for tags in found for t in (tags if isinstance(thing, np.ndarray) else tags[-1:]))
+        tag = Tag.join(t for tags in found for t in (tags[-1:] if last else tags))
         direct = any((file, place) in self._direct for file, place in places)
         return None if tag is None else (tag, "source" if direct else "call")
 

@@ -151,23 +151,35 @@ class Origins:
             found.update(dict.fromkeys(self._from(expression, scope)))
         return list(found)
 
-    def _from(self, expression: ast.AST, scope: _Scope) -> Iterator[Site]:
+    def of_index(self) -> list[Site]:
+        """The sites from which the index of the subscript that is running was computed."""
+        frame = user_frame()
+        path = _path(frame) if frame is not None else []
+        if frame is None or not path or not isinstance(path[-1], ast.Subscript):
+            return []
+        return list(dict.fromkeys(self._from(path[-1].slice, _scope(frame, path))))
+
+    def _from(self, expression: ast.AST, scope: _Scope, own: tuple[str, int] = ("", 0)) -> Iterator[Site]:
+        """The sites in an expression, and those behind its names. `own` is what it was assigned to, and the line: in
+        `n = 2 * n` the other n is an earlier one."""
         if hasattr(expression, "lineno") and _place(expression) in self.left.get(scope.file, ()):
             yield scope.file, _place(expression)
-        if isinstance(expression, ast.Name) or _is_dotted(expression):
-            yield from self._from_name(expression, expression.lineno, scope)  # type: ignore[arg-type, attr-defined]
+        if isinstance(expression, (ast.Name, ast.Attribute)) and _is_dotted(expression):
+            line = own[1] - 1 if ast.unparse(expression) == own[0] else expression.lineno
+            yield from self._from_name(expression, line, scope)
         for part in _carrying(expression):
-            yield from self._from(part, scope)
+            yield from self._from(part, scope, own)
 
     def _from_name(self, name: ast.expr, line: int, scope: _Scope) -> Iterator[Site]:
-        key = (scope.file, ast.unparse(name), line)
+        text = ast.unparse(name)
+        key = (scope.file, text, line)
         self.steps += 1
         if key in self.seen or self.steps > STEPS or (scope.frame is not None and not _is_plain(name, scope.frame)):
             return
         self.seen.add(key)
         assigned = _assigned(name, line, scope)
-        for value in assigned:
-            yield from self._from(value, scope)
+        for at, value in assigned:
+            yield from self._from(value, scope, (text, at))
         if not assigned and isinstance(name, ast.Name) and scope.frame is not None:
             yield from self._from_caller(name.id, scope.frame)
 
@@ -267,8 +279,8 @@ def _is_plain(name: ast.expr, frame: FrameType) -> bool:
 _FILLING = {"append", "extend", "insert", "add", "update", "setdefault", "fill", "put", "itemset"}
 
 
-def _assigned(name: ast.expr, line: int, scope: _Scope) -> list[ast.AST]:
-    """The expressions that were last assigned to `name` before `line`, and all that were put into it."""
+def _assigned(name: ast.expr, line: int, scope: _Scope) -> list[tuple[int, ast.AST]]:
+    """The expressions last assigned to `name` up to `line`, with their lines; and all that was put into it."""
     wanted = ast.unparse(name)
     plain: list[tuple[int, ast.AST]] = []
     into: list[ast.AST] = []
@@ -287,10 +299,9 @@ def _assigned(name: ast.expr, line: int, scope: _Scope) -> list[ast.AST]:
                     into += [target, value]
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _FILLING:
                 into += node.args if _is(node.func.value, wanted) else []
-    before = [place for place in plain if place[0] <= line]
-    last = max((at for at, _ in before), default=0)
-    chosen = [value for at, value in plain if at == last] if before else [value for _, value in plain]
-    return chosen + into
+    last = max((at for at, _ in plain if at <= line), default=0)
+    chosen = [(at, value) for at, value in plain if at == last] or [(line + 1, value) for _, value in plain]
+    return chosen + [(line + 1, value) for value in into]
 
 
 def _assignments(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:

@@ -127,7 +127,9 @@ class Tensor(OnlyHere, Methods):
 
     # indexing -------------------------------------------------------------------------------------------------------
     def __getitem__(self, key: Any) -> Any:
-        return index(self, key)
+        result = index(self, key)
+        self.trace.chosen(result)
+        return result
 
     @property
     def at(self) -> At:

@@ -7,7 +7,10 @@ from .evidence import Evidence
 from .linear import VIEWS, scaled_by, sums_with, terms
 from .returns import Return, returns
 
-BY_KIND = {"array": "GT-A01", "foreign": "GT-A02", "number": "GT-A03", "filled": "GT-A04", "leaf": "GT-A07"}
+BY_KIND = {
+    "array": "GT-A01", "foreign": "GT-A02", "number": "GT-A03", "choice": "GT-A03", "filled": "GT-A04",
+    "leaf": "GT-A07",
+}  # fmt: skip
 PROXY = 1e-2  # a live summand of at most this share of a constant one is there for its gradient alone
 
 
@@ -37,7 +40,7 @@ def _code(e: Evidence, r: Return) -> str:
         return ""
     if r.partial and not r.discrete and not _equals_a_parameter(r):
         return "GT-B03"
-    return BY_KIND[r.kind] if r.inputs else ""
+    return BY_KIND[r.kind] if r.inputs or r.kind == "choice" else ""
 
 
 def is_cached(e: Evidence, r: Return) -> bool:

@@ -72,12 +72,13 @@ class Crossings:
 class Change:
     """A number of the program that another trace has otherwise, at `site`: the result `value` of a constant, or of the
     node that reads a literal. `parameters` are those whose change brings it about. With `structure`, the two traces
-    part ways here: Python has decided otherwise."""
+    part ways here: Python has decided otherwise; `attribute` says that it has chosen another index or size."""
 
     value: Value
     site: Site
     parameters: tuple[str, ...] = ()
     structure: bool = False
+    attribute: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Retraces:
 
     again      what differs between two traces with the same inputs
     perturbed  what differs when parameters are changed
+    inputs     what differs with other numbers in the inputs
     batch      where the program depends on its batch size
     modes      graphs by mode, "train" and "eval"
     stale      constants of later traces that had left an earlier one: caches
@@ -102,6 +104,7 @@ class Retraces:
 
     again: Sequence[Change] | None = None
     perturbed: Sequence[Change] | None = None
+    inputs: Sequence[Change] | None = None
     batch: Sequence[Pinned] = ()
     modes: Mapping[str, Graph] = field(default_factory=dict)
     refusals: Mapping[str, str] = field(default_factory=dict)

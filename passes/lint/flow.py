@@ -122,7 +122,8 @@ class Flow:
         def come_back(value: Value) -> None:
             for reentry in self.returns.get(value, ()):
                 for origin in reentry.origins:
-                    would[value] = would.get(value, 0) | would.get(origin.value, 0)
+                    if not reentry.choice:
+                        would[value] = would.get(value, 0) | would.get(origin.value, 0)
                     depends[value] = depends.get(value, 0) | depends.get(origin.value, 0)
 
         for node in self.graph.nodes:

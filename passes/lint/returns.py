@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 
 from ...ir.crossings import Escape
 from ...ir.graph import Literal, Operand, Value
+from .branches import branches
 from .evidence import Change, Evidence
 from .exact import is_exact
 from .finding import NOWHERE, Site
 
 CONVERTERS = ("numpy.asarray", "numpy.array", "numpy.ascontiguousarray", "numpy.asanyarray", "numpy.copy")
+KINDS = ("leaf", "filled", "foreign", "number", "array", "choice")
 AT_THE_EXIT = ("filled", "foreign")  # kinds whose cause is where the value left
+SCALARS = tuple(f"numpy.{name}" for name in ("float16", "float32", "float64", "int32", "int64", "bool"))
 NUMBERS = ("float", "int", "item", "index", "tolist", "format")
 
 
@@ -29,6 +32,7 @@ class Back:
     sources: tuple[Value, ...]
     how: str
     parameters: tuple[str, ...] = ()  # that a re-trace names
+    frozen: bool = False  # whether a re-trace says that it changes with the inputs
 
     @property
     def value(self) -> Value | None:
@@ -41,7 +45,7 @@ class Return:
     """All that came back on one line in one way.
 
     kind     leaf (said to require a gradient), filled (a buffer, element by element), foreign (a function of NumPy or
-             another library), number, array
+             another library), number, array, choice (an index, a size, a branch that Python took by a number)
     site     the line to blame: where it came back; of a filled buffer where it was filled, of a function its call
     escape   where it left, if that is another line; `came_back` where it came back, if that is
     killed   trainable parameters that have no other way to the loss; `partial`: those that have one
@@ -87,7 +91,10 @@ def _returns(e: Evidence) -> list[Return]:
             lines.setdefault((back.site.file, back.site.line, back.kind), []).append(back)
     exact = _exact(e, [b for backs in lines.values() for b in backs])
     found = [_joined(e, backs, all(exact[b] for b in backs)) for backs in lines.values()]
-    return [r for r in found if r.killed or r.partial or r.inputs]
+    told: dict[tuple, Return] = {}  # one way of leaving for each line and what it costs
+    for r in sorted(found, key=lambda r: KINDS.index(r.kind)):
+        told.setdefault((r.site.file, r.site.line, r.killed, r.partial), r)
+    return [r for r in found if r in told.values() and (r.killed or r.partial or r.inputs)]
 
 
 def _matters(e: Evidence, back: Back) -> bool:
@@ -101,18 +108,32 @@ def _recorded(e: Evidence) -> Iterator[Back]:
     for r in e.crossings.reentries:
         ways: dict[tuple, list[Escape]] = {}
         for escape in r.origins:
-            kind = "leaf" if r.operand in leaves else _kind(escape)
+            kind = "choice" if r.choice else "leaf" if r.operand in leaves else _kind(escape)
             site = Site.of(escape if kind in AT_THE_EXIT else r)
             ways.setdefault((kind, site), []).append(escape)
         for (kind, site), escapes in ways.items():
-            sources = tuple(dict.fromkeys(o.value for o in escapes))
+            sources = tuple(dict.fromkeys(before_the_exit(e, o.value) for o in escapes))
             yield Back(kind, site, Site.of(r), tuple(escapes), r.operand, r.user, sources, r.how)
+
+
+def before_the_exit(e: Evidence, value: Value) -> Value:
+    """What left: `x.detach().numpy()` takes out x, for nothing in the program reads what is detached."""
+    node = e.flow.producer.get(value)
+    while node is not None and node.op == "stop_gradient" and only_left(e, value):
+        value = next(node.values())
+        node = e.flow.producer.get(value)
+    return value
+
+
+def only_left(e: Evidence, value: Value) -> bool:
+    """Whether Python alone reads a value."""
+    return value not in e.flow.uses and all(v is not value for _, v in e.graph.outputs)
 
 
 def _kind(escape: Escape) -> str:
     if escape.detail.endswith("[...] = "):
         return "filled"
-    if escape.kind in NUMBERS:
+    if escape.kind in NUMBERS or escape.detail in SCALARS:
         return "number"
     foreign = escape.kind in ("numpy", "asarray") and escape.detail and escape.detail not in CONVERTERS
     return "foreign" if foreign else "array"
@@ -123,21 +144,19 @@ def _found_by_retracing(e: Evidence, recorded: Sequence[Back]) -> Iterator[Back]
     parameters are dead by what it does know are left alone: raw arrays go through many hands."""
     known = {b.operand for b in e.crossings.reentries} | {b.user for b in e.crossings.reentries}
     left = {p for b in recorded for s in b.sources for p in e.flow.would_feed(s) if not e.flow.reaches(p)}
-    for change in (e.retraces.perturbed or ()) if e.retraces else ():
-        told = change.structure or left.issuperset(change.parameters)
-        if not told and change.value not in known:
-            kind, site = "array" if _is_constant(e, change) else "number", Site.of(change.site)
-            yield Back(
-                kind,
-                site,
-                site,
-                (),
-                change.value,
-                change.value,
-                (),
-                "trace",
-                change.parameters,
-            )
+    perturbed = list(e.retraces.perturbed or ()) if e.retraces else []
+    inputs = list(e.retraces.inputs or ()) if e.retraces else []
+    frozen = {c.value for c in inputs}
+    decided = any(b.kind in ("if", "while") for b in branches(e))  # GT-F01: whatever the other arm would have
+    for change in (*perturbed, *(c for c in inputs if c.value not in {p.value for p in perturbed})):
+        told = change.parameters and left.issuperset(change.parameters)
+        chosen = change.structure or change.attribute
+        by_a_branch = decided and (chosen or not change.parameters)
+        if told or by_a_branch or change.value in known or not (change.parameters or change.value in frozen):
+            continue
+        kind = "choice" if chosen else "array" if _is_constant(e, change) else "number"
+        site, value = Site.of(change.site), change.value
+        yield Back(kind, site, site, (), value, value, (), "trace", change.parameters, value in frozen)
 
 
 def _is_constant(e: Evidence, change: Change) -> bool:
@@ -178,8 +197,8 @@ def _joined(e: Evidence, backs: Sequence[Back], exact: bool) -> Return:
         tuple(backs),
         tuple(n for n in names if not e.flow.reaches(n)),
         tuple(n for n in names if e.flow.reaches(n)),
-        _inputs(e, list(sources)),
-        not any(_is_float(c) for c in constants),
+        _inputs(e, list(sources)) or (("the inputs",) if any(b.frozen for b in backs) else ()),
+        first.kind == "choice" or not any(_is_float(c) for c in constants),
         exact,
         escapes,
     )

@@ -152,6 +152,41 @@ case(
     layers=STATIC,
 )
 
+case(
+    "GT-A01",
+    name="A01-detached",
+    params=W,
+    broken="""
+    h = np.tanh(h @ self.w)
+    h = gt.tensor(h.detach().numpy() * 2.0)  #!
+    """,
+    healthy="""
+    h = np.tanh(h @ self.w)
+    assert np.isfinite(h.detach().numpy()).all()
+    h = h * 2.0 + h.detach().mean()
+    """,
+    kills=UPSTREAM,
+    layers=STATIC,
+)
+case(
+    "GT-A01",
+    name="A01-in-place",
+    params=W,
+    broken="""
+    h = h @ self.w
+    raw = h.data.copy()  #<
+    raw[raw < 0] *= 0.1
+    raw += 1.0
+    h = gt.tensor(raw)  #!
+    """,
+    healthy="""
+    h = h @ self.w
+    h = gt.where(h < 0, 0.1 * h, h) + 1.0
+    """,
+    kills=UPSTREAM,
+    layers=STATIC,
+)
+
 # A02 a function without a traced form ---------------------------------------------------------------------------------
 case(
     "GT-A02",
@@ -361,6 +396,67 @@ case(
     """,
     kills=("scale",),
     layers=STATIC,
+)
+
+case(
+    "GT-A03",
+    name="A03-while",
+    params={"w": (8, 8), "scale": (8,)},
+    broken="""
+    h = gt.tanh(h @ self.w)
+    s = np.float32(self.scale.mean())  #<
+    while abs(s) < 1.0:
+        s = s * 1.5 + 0.1
+    h = h * s  #!
+    """,
+    healthy="""
+    h = gt.tanh(h @ self.w)
+    s = 0.1
+    while abs(s) < 1.0:
+        s = s * 1.5 + 0.1
+    h = h * s * self.scale.mean()
+    """,
+    kills=("scale",),
+    layers=STATIC,
+)
+case(
+    "GT-A03",
+    name="A03-an-index",
+    params=W,
+    broken="""
+    h = h @ self.w
+    best = int(np.argmax(h[0]))  #<
+    h = h - h[:, best : best + 1]  #!
+    """,
+    healthy="""
+    h = h @ self.w
+    size = int(h.shape[-1]) - 1
+    h = h - h[:, size : size + 1] - gt.take(h[0], np.argmax(h[0]))
+    """,
+    kills=(),
+    layers=STATIC,
+)
+case(
+    "GT-A03",
+    name="A03-an-index-from-afar",
+    params=W,
+    top="""
+    def halves(h):
+        return float(h.mean()), int(np.abs(h[0]).sum() * 1000) % 7
+    """,
+    broken="""
+    h = h @ self.w
+    _, start = halves(h)
+    h = h - h[:, start : start + 1]  #!
+    """,
+    healthy="""
+    h = h @ self.w
+    level, _ = halves(h)
+    h = h - h[:, 3:4]
+    """,
+    kills=(),
+    layers="SKTD",
+    hosts=("cnn", "recurrent", "function"),  # behind a layer norm the number is the same for any batch
 )
 
 # A04 filling a plain buffer -------------------------------------------------------------------------------------------

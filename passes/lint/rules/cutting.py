@@ -10,6 +10,7 @@ from ..evidence import Evidence
 from ..finding import Finding, Site
 from ..flow import Cut
 from ..repair import called_at
+from ..returns import only_left
 from ..rule import rule
 from ..straight import explained_by_straight_through
 
@@ -31,8 +32,8 @@ def leftover_stop_gradient(e: Evidence) -> Iterator[Finding]:
     for cut in e.cuts:
         if not cut.killed or not isinstance(cut.by, Node) or cut.by.op != "stop_gradient":
             continue
-        if cut.target.name in e.crossings.cuts:
-            continue  # a no_grad block: GT-B02
+        if cut.target.name in e.crossings.cuts or only_left(e, cut.target):
+            continue  # a no_grad block: GT-B02; or it was only detached to leave the program: GT-A01
         left_out = explained_by_straight_through(e, cut)
         for severity, names in (
             ("warning", [p for p in cut.killed if p in held and p not in left_out]),

@@ -69,6 +69,8 @@ def scalar(e: Evidence) -> Iterator[Finding]:
     for r in breaks(e, "GT-A03"):
         kinds = list(dict.fromkeys(_EXITS.get(x.kind, x.kind) for x in r.escapes))
         fact = f"{short(kinds)} turned a traced value into a constant" if kinds else "this number is a constant"
+        if r.kind == "choice":
+            fact = "an index, a size or a branch was chosen by the number behind a traced value"
         yield _finding(scalar, r, fact, _rewritten(r) or "keep it traced, as an array without axes")
 
 
@@ -252,7 +254,7 @@ def _finding(of: Rule, r: Return, fact: str, fix: str, why: str = "") -> Finding
     severity = of.severity
     if not names:  # no parameter suffers, but the program is wrong for the next batch
         fact = f"{fact}: it keeps the numbers of the first call"
-        why = f"it was computed from {short(r.inputs)}, and is not computed again"
+        why = f"it was computed from {short(r.inputs or r.partial)}, and is not computed again"
         severity = of.severity if r.sure else "warning"
     why = why or _why(r)
     if r.came_back.line not in (0, r.site.line):

@@ -11,6 +11,7 @@ from ....ir.graph import Graph, Node, Value
 from ..branches import branches, only_elsewhere
 from ..evidence import Evidence, Param
 from ..finding import Finding, Site
+from ..returns import returns
 from ..rule import rule
 
 
@@ -175,12 +176,13 @@ def outside_the_loss(e: Evidence) -> Iterator[Finding]:
     """
     if e.loss is not None and isinstance(e.loss, Value) and not e.flow.parameters_of(e.loss):
         return  # not one parameter has a part in the loss: GT-A08
+    told = {path for r in returns(e) for path in r.killed}
     for p in e.dead:
         value = e.flow.input(p.path)
         if value is None or not e.is_read(p.path) or e.flow.is_needed(p.path):
             continue
-        if any(p.path in e.flow.parameters_of(x.value) for x in e.crossings.escapes):
-            continue  # it left the graph: group A
+        if p.path in told:
+            continue  # it left the program, and came back: group A
         computed = e.flow.descendants(value)
         ends = [n for n in e.graph.nodes if computed.intersection(n.outputs)]
         yield outside_the_loss.finding(
