@@ -32,7 +32,7 @@ def drawn(spec: Spec, generator: np.random.Generator) -> np.ndarray:
 
 def _within(dim: Dim, size: int) -> int:
     low, high = bounds(dim)
-    return max(low, size if high is None else min(size, high))
+    return max(int(low), size if high is None else int(min(size, high)))
 
 
 @dataclass

@@ -228,6 +228,7 @@ class Program:
         )
         if flag == 2:
             raise NotFinite(f"{instr.label.removeprefix('finite ')} is not finite")
+        assert instr.indexed is not None  # kernels that check indices say of what
         raise IndexOutOfRange(self.index_error(instr.indexed, position, value, bound.plan.dims) + where)
 
     def index_error(self, indexed: Indexed, position: int, value: int, dims: Mapping[str, int]) -> str:
