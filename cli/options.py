@@ -43,11 +43,15 @@ class Options:
 # what differs from the defaults above, and the options that a model has no use for
 DEFAULTS: dict[str, dict[str, Any]] = {
     "gpt": {},
+    "gru": {"width": 256, "depth": 1},
     "mlp": {"data": "digits", "width": 128, "depth": 2, "batch": 64, "steps": 3000, "eval_every": 300},
+    "cnn": {"data": "digits", "width": 32, "depth": 2, "batch": 64, "steps": 2000, "eval_every": 200, "dropout": 0.2},
 }
 WITHOUT: dict[str, tuple[str, ...]] = {
     "gpt": (),
+    "gru": ("heads", "bias"),
     "mlp": ("heads", "context", "bias", "dropout"),
+    "cnn": ("heads", "context", "bias"),
 }
 MODELS = tuple(DEFAULTS)
 

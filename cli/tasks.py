@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..models import GPT, MLP
+from ..models import CNN, GPT, GRU, MLP
 from ..models.data import Batches, CharTokenizer, DataError, digits, load_text, split, windows
 from ..tracer import Module
 from .options import WITHOUT, Options
@@ -34,7 +34,7 @@ class Task(Protocol):
 
 def task_for(options: Options, saved: Mapping[str, Any] | None = None) -> Task:
     """The task that the options name; `saved` is the info of a checkpoint that is resumed."""
-    kind = Digits if options.model in ("mlp",) else Text
+    kind = Digits if options.model in ("mlp", "cnn") else Text
     return kind(options, saved)
 
 
@@ -45,6 +45,10 @@ def build_model(model: Mapping[str, Any]) -> Module:
         return GPT(
             m["vocab"], m["context"], m["width"], m["depth"], m["heads"], dropout=m["dropout"], bias=m["bias"]
         )  # fmt: skip
+    if m["model"] == "gru":
+        return GRU(m["vocab"], m["width"], m["depth"], dropout=m["dropout"])
+    if m["model"] == "cnn":  # every block halves the image, and has twice the channels of the one before
+        return CNN(1, 8, 10, [m["width"] << i for i in range(m["depth"])], dropout=m["dropout"])
     return MLP(64, *[m["width"]] * m["depth"], 10)
 
 
@@ -90,7 +94,9 @@ class Text:
         from .generate import generate
 
         options = self.options
-        text = generate(step.forward, self.tokenizer, "\n", length, options.context, seed=options.seed)
+        known = self.tokenizer.characters
+        start = "\n" if "\n" in known else known[0]
+        text = generate(step.forward, self.tokenizer, start, length, options.context, seed=options.seed)
         line, folder = "-" * 80, f"{options.out}/{options.name}"
         more = f'more: gradtape generate {folder} --prompt "The " --tokens 500 --temperature 0.7'
         return "\n".join([line, text.strip("\n"), line, more])

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .training import Report, Run
 
 HELP: dict[str, tuple[Any, str]] = {
-    "model": (click.Choice(MODELS), "what is trained: gpt writes text, mlp reads digits"),
+    "model": (click.Choice(MODELS), "what is trained: gpt and gru write text, mlp and cnn read digits"),
     "data": (str, "manual (the Python manual), shakespeare (downloaded once), or a UTF-8 text file; digits for images"),
     "width": (click.IntRange(1), "channels of the model"),
     "depth": (click.IntRange(1), "blocks or layers"),

@@ -105,16 +105,35 @@ def test_patience_ends_a_run_that_no_longer_learns(corpus, tmp_path):
     assert best.info["step"] == 5 * (1 + read.index(min(read)))
 
 
-def test_digits_are_learned_and_write_no_text(tmp_path):
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [("mlp", "--steps 400 --eval-every 200 --width 64"), ("cnn", "--steps 400 --eval-every 200 --width 8")],
+)
+def test_digits_are_learned_and_write_no_text(tmp_path, model, options):
     pytest.importorskip("sklearn", reason="the digits come with scikit-learn, extra `data`")
-    args = "train --model mlp --steps 400 --eval-every 200 --width 64 --threads 1 --no-plot --sample 1 --out".split()
+    args = f"train --model {model} {options} --threads 1 --no-plot --sample 1 --out".split()
     result = CliRunner().invoke(main, [*args, str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert "of 360 held-out images are read right" in result.output
-    log = [json.loads(line) for line in (tmp_path / "mlp" / "log.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (tmp_path / model / "log.jsonl").read_text().splitlines()]
     assert log[399]["val_accuracy"] > 0.85 and log[399]["val_loss"] < log[199]["val_loss"]
-    result = CliRunner().invoke(main, ["generate", str(tmp_path / "mlp")])
-    assert result.exit_code == 1 and "holds a model of kind mlp, which writes no text" in result.output
+    result = CliRunner().invoke(main, ["generate", str(tmp_path / model)])
+    assert result.exit_code == 1 and f"holds a model of kind {model}, which writes no text" in result.output
+
+
+def test_a_gru_learns_and_writes(tmp_path):
+    """The text repeats, so that what comes next is certain once it is learned."""
+    text = tmp_path / "text.txt"
+    text.write_text("abcde fghij " * 200)
+    options = "--model gru --width 32 --context 24 --batch 8 --steps 150 --eval-every 50 --lr 0.01 --warmup 10"
+    args = f"train {options} --threads 1 --no-plot --sample 10 --data {text} --out {tmp_path}".split()
+    result = CliRunner().invoke(main, args)
+    assert result.exit_code == 0, result.output
+    log = [json.loads(line) for line in (tmp_path / "gru" / "log.jsonl").read_text().splitlines()]
+    assert log[149]["val_loss"] < 0.3 < 1.5 < log[0]["loss"]
+    written = f"generate {tmp_path / 'gru'} --prompt abcde --tokens 12 --temperature 0.1".split()
+    result = CliRunner().invoke(main, written)
+    assert result.exit_code == 0 and "abcde fghij abcde" in result.output, result.output
 
 
 def test_images_are_moved():
