@@ -314,5 +314,7 @@ def _ignored(user: Node, value: Value, regions: Mapping[Value, Regions], unread:
         return set(later)
     if OPS[user.op].kind == "elementwise":
         known = regions.get(result, UNKNOWN)
+        if user.op == "div" and user.inputs[1] is value:  # 0 divided by what is left out, and filled with 0, is NaN
+            known = UNKNOWN
         return {region for region in (ABOVE, BELOW) if region in later or known[region] is not None}
     return set()

@@ -110,6 +110,16 @@ graph late(%w: f64[] param) {
 """,
         {"w": 0.25},
     ),
+    "zero was divided by a half of a product that had not been computed": (
+        """
+graph divided(%x: f64[1, 2] input, %y: f64[2, 2] input) {
+  %0: f64[1, 2] = matmul(%x, %y)
+  %1: f64[1, 2] = div(0.0, %0)
+  return out=%1
+}
+""",
+        {"x": [[1.0, 1.0]], "y": [[1.0, 1.0], [1.0, 1.0]]},
+    ),
     "a number that is returned, or stored, had no array": (
         """
 graph numbers(%w: f32[] param) {
