@@ -178,7 +178,11 @@ class Pool:
             del self.builder.nodes[before:]
             return None
         values = [np.asarray(self.machine[r._value]) for r in refs]
-        if not all(self.useful(v) for v in values):
+        # a size such as B - 2 has no meaning where B is 1
+        agree = all(
+            v.shape == tuple(evaluate(d, self.sizes) for d in r.shape) for v, r in zip(values, refs, strict=True)
+        )
+        if not agree or not all(self.useful(v) for v in values):
             # a constant, or the size of an axis, is shared by all that ask for it
             if not any(n.op in ("constant", "dim_scalar") for n in self.builder.nodes[before:]):
                 del self.builder.nodes[before:]
