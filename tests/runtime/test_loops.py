@@ -300,7 +300,7 @@ graph g(%w: f32[8, 8] param, %h: f32[4, 8] input, %xs: f32[9, 4, 8] input) {
         arena = [i for i, b in enumerate(tape.buffers) if b.segment == "arena"]
         places = [plan.offsets[i] for i in arena]
         assert len(set(places)) < len(places)  # shared
-        (carry,) = {o.view.buffer for i in tape.instructions() for o in i.operands if o.mode == "rw"}
+        (carry,) = {o.view.buffer for i in tape.instructions() for o in i.operands if o.mode == "rw"} & {*arena}
         low, high = plan.lifetimes[carry]
         assert all(low <= plan.lifetimes[i][0] and plan.lifetimes[i][1] <= high for i in arena)
         assert places.count(plan.offsets[carry]) == 1
