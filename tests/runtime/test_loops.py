@@ -102,7 +102,7 @@ def test_a_compiled_function_keeps_one_program_for_all_lengths():
             np.testing.assert_allclose(ys[t], c, rtol=1e-6)
             c = c * np.float32(0.5) + xs[t]
         np.testing.assert_allclose(last, c, rtol=1e-6)
-    (family,) = f._families.values()
+    (family,) = f._programs.families.values()
     assert len(family.variants) == 2  # one for the first length, one for all others
 
 
