@@ -102,7 +102,8 @@ class Section:
 class RowProgram:
     """A loop nest over `outer` axes of rows and `inner` axes within a row; equal programs share one kernel.
 
-    `diagonal` is the access whose index is the last position of a row's head, -1 where rows are not cut.
+    `diagonal` is the access whose index is the last position of a row's head, -1 where rows are not cut. `short`: rows
+    are short, so that what is left of one after whole vectors matters.
     """
 
     outer: int
@@ -111,6 +112,7 @@ class RowProgram:
     sections: tuple[Section, ...]
     dims: int = 0  # how many dimensions are used as numbers
     diagonal: int = -1
+    short: bool = False
 
     @property
     def name(self) -> str:

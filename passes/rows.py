@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..ir.dims import DimLike, identical
+from ..ir.dims import DimLike, identical, product
 from ..ir.graph import Literal, Node, Number, Value
 from ..ir.graph import Operand as GraphOperand
 from ..ir.op import OPS
@@ -24,6 +24,8 @@ from .fuse import Group, aligned, reduction_kind, wide_axes
 from .triangle import ABOVE, BELOW, DIAGONAL, UNKNOWN, Regions, folded, same_matrix, uniform
 
 NEAR = (2, 3, 4)  # strides along a row for which the compiler loads whole vectors and picks
+# Rows of fewer elements than this, several rounds of an unrolled loop, do without one where they are not whole vectors.
+SHORT, WIDEST_VECTOR = 64, 16
 NO_ATTRS: Mapping[str, object] = {}
 NO_REGIONS: Mapping[Value, Regions] = {}
 ONCE, ROW, LOOP = 0, 1, 2
@@ -357,7 +359,10 @@ def build_rows(
             Access(place.dtype, kinds, place.mode, virtual, *_beside(place, steps, builder.places, strides))
         )
     sections = _sections(builder)
-    program = _renumbered(RowProgram(outer, len(sizes) - outer, tuple(accesses), sections, len(builder.dims), diagonal))
+    row = product(sizes[outer:])
+    short = diagonal >= 0 or (isinstance(row, int) and row < SHORT and row % WIDEST_VECTOR != 0)
+    program = RowProgram(outer, len(sizes) - outer, tuple(accesses), sections, len(builder.dims), diagonal, short)
+    program = _renumbered(program)
     places = [
         Place(p.value, p.dtype, s, p.mode, p.view, p.scratch) for p, s in zip(builder.places, strides, strict=True)
     ]

@@ -309,6 +309,8 @@ class _Printer:
             inside = self.loops(range(p.outer, self.axes), depth)
         for s in stmts:
             self.stmt(s, inside, range(self.axes))
+        if p.short and p.inner:
+            self.line(inside, "short_loop()")
         for s in totals:
             access = attr(s, "access")
             self.line(depth, f"t{access} = t{access} + {CASTS[self.wide(s.dtype)]}(u{s.result})")

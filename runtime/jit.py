@@ -8,6 +8,7 @@ left out. Instead the LLVM module of a kernel is linked with the polynomials and
 from __future__ import annotations
 
 import ast
+import re
 import threading
 from collections.abc import Sequence
 from functools import cache
@@ -119,6 +120,28 @@ def _check_widening(blocks: Any, typemap: dict[str, types.Type]) -> None:
                 raise KernelError(f"line {statement.loc.line}: {kinds} give float64; cast the operands to one type")
 
 
+# the mark at the end of a loop's body, and the way back
+_MARKED = re.compile(rf'  call void @"{intrinsics.SHORT_LOOP}"\(\)\n((?:  .*\n)*?  br label %"[^"]+")\n')
+
+
+def _short_loops(text: str) -> str:
+    """Tells LLVM to fold the rest of the loops that are marked into masked vectors: a row of 27 elements would else be
+    one vector of 16 and 11 single ones (its cross-entropy: 130 ns, and 65 like this)."""
+    loops = 0
+
+    def told(found: re.Match[str]) -> str:
+        nonlocal loops
+        loops += 1
+        return f"{found[1]}, !llvm.loop !{9000 + 2 * loops}\n"
+
+    text = _MARKED.sub(told, text)
+    for loop in range(1, loops + 1):
+        first, second = f"!{9000 + 2 * loop}", f"!{9001 + 2 * loop}"
+        text += f"{first} = distinct !{{{first}, {second}}}\n"
+        text += f'{second} = !{{!"llvm.loop.vectorize.predicate.enable", i1 true}}\n'
+    return text
+
+
 def _front_end(kernel: Kernel) -> tuple[str, str]:
     """(LLVM assembly, name of the function in it): `i32 f(ptr result, ptr exception, <params>)`"""
     _check_literals(kernel)
@@ -129,7 +152,7 @@ def _front_end(kernel: Kernel) -> tuple[str, str]:
     pipeline = _FrontEnd(cpu_target.typing_context, _numba_context(), library, args, types.void, _flags(), {})
     lowered = pipeline.compile_extra(scope[kernel.name])
     _check_widening(pipeline.state.func_ir.blocks, pipeline.state.typemap)
-    return library.text, lowered.fndesc.llvm_func_name
+    return _short_loops(library.text), lowered.fndesc.llvm_func_name
 
 
 # --- LLVM ---------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def split_values(graph: Graph, values: Mapping[str, Any]) -> tuple[dict[str, Any
 @contextmanager
 def sharing_everything() -> Iterator[None]:
     """Inside, the threads of a program share even the smallest instruction."""
-    with mock.patch.object(bind, "SMALL_WORK", 1), mock.patch.object(bind, "SMALL_GEMM", 1):
+    with mock.patch.multiple(bind, SMALL_WORK=1, SMALL_GEMM=1, WORTH_SHARING=0):
         yield
 
 
