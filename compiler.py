@@ -23,6 +23,7 @@ from .models.optim import as_optimizer
 from .passes.autodiff import GradientError
 from .passes.lint import Report
 from .programs import STAGES, Programs, Variant
+from .runtime.cache import default_cache
 from .runtime.program import IndexOutOfRange, NotFinite
 from .runtime.threads import available_cpus
 from .tracer.module import Module, Parameter
@@ -62,6 +63,7 @@ class Compiled:
         optimizer: Any = None,
         lint: str = "error",
         threads: int | None = None,
+        cache: bool = True,
     ) -> None:
         if lint not in ("error", "warn", "off"):
             raise ValueError(f"lint is 'error', 'warn' or 'off', not {lint!r}")
@@ -82,7 +84,7 @@ class Compiled:
         self._step = 0
         self._watch: Watch | None = None
         self._lock = threading.RLock()
-        self._programs = Programs(target, loss, self.optimizer, lint, self.threads)
+        self._programs = Programs(target, loss, self.optimizer, lint, self.threads, default_cache() if cache else None)
         self._store = self._programs.store
         self._latest: Variant | None = None
 
@@ -241,6 +243,12 @@ class Compiled:
         self._watch = Watch(self, every, warn)
         return self._watch
 
+    def explain(self) -> str:
+        """Whether the tape of the latest program came from the cache; if not, what the nearest one there differs in."""
+        self.graph()  # says what to do where nothing is traced yet
+        assert self._latest is not None
+        return self._latest.origin.explain()
+
     def memory(self) -> Memory:
         """The memory of the latest program, in bytes; prints as a short table."""
         self.graph()  # says what to do where nothing is traced yet
@@ -270,12 +278,13 @@ def compile(
     lint          "error": a model in which a parameter cannot learn is refused with a LintError, and what may be meant
                   is a LintWarning; "warn": both are warnings; "off"
     threads       default: all CPUs of the process
-    cache         kept for tapes on disk
+    cache         whether the finished tape is looked up on disk and kept there, so that the next start is instant; see
+                  docs/cache.md and `explain()`
 
     Called with loss and optimizer, the result takes one training step on `(*inputs, target)` and returns the loss;
     otherwise it returns the forward result.
     """
-    compiled = Compiled(model_or_fn, loss=loss, optimizer=optimizer, lint=lint, threads=threads)
+    compiled = Compiled(model_or_fn, loss=loss, optimizer=optimizer, lint=lint, threads=threads, cache=cache)
     if examples_or_specs:
         compiled.examples = examples_or_specs
         entry = "step" if optimizer is not None else "forward"

@@ -1,0 +1,90 @@
+"""What decides a tape: the traced program, what is trained, and how the optimizer moves it.
+
+Its text is the first ingredient of the cache's key, and all that a finished tape needs to make its stages again. Lines
+are not in it; they are the `landmarks`, which every trace finds anew.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..ir.graph import Graph
+from ..ir.host import HostFunction
+from ..ir.location import Location
+from ..ir.tape_data import items, record, text, type_data, type_from
+from ..ir.text import parse, to_text
+from ..passes.optimize import Update
+
+DERIVED = ("step", "value_and_grad")  # the entries that have a gradient
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """graph      as it was traced, with the outputs that the entry has
+    trainable  the names of its inputs that a gradient is taken of
+    updates    what the optimizer does with those that it holds (entry `step`)
+    max_norm   gradients are scaled to that norm
+    """
+
+    entry: str
+    graph: Graph
+    trainable: tuple[str, ...] = ()
+    updates: tuple[Update, ...] = ()
+    max_norm: float | None = None
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """The outputs that must be finite before anything is updated."""
+        return ("loss", "grad_norm") if self.entry == "step" else ()
+
+    @cached_property
+    def rules(self) -> list[Graph]:
+        """The different updates: parameters of one shape and group share theirs."""
+        return list({id(u.rule): u.rule for u in self.updates}.values())
+
+    @cached_property
+    def text(self) -> str:
+        """All of it, without locations."""
+        number = {id(rule): i for i, rule in enumerate(self.rules)}
+        updates = [
+            [u.param, number[id(u.rule)], {k: type_data(t) for k, t in u.state.items()}, dict(u.scalars)]
+            for u in self.updates
+        ]
+        about = {"entry": self.entry, "trainable": self.trainable, "updates": updates, "max_norm": self.max_norm}
+        graphs = [to_text(graph, locations=False) for graph in (self.graph, *self.rules)]
+        return "\n".join([json.dumps(about), *graphs])
+
+    def nodes(self) -> Iterator[Any]:
+        for graph in (self.graph, *self.rules):
+            yield from graph.walk()
+
+    @cached_property
+    def landmarks(self) -> list[Location | None]:
+        """Where the nodes stand, in order."""
+        return [node.location for node in self.nodes()]
+
+    def hosts(self) -> list[HostFunction]:
+        """The Python functions of the user's that the program calls, in order."""
+        return [value for node in self.nodes() for value in node.attrs.values() if isinstance(value, HostFunction)]
+
+
+def parse_recipe(written: str, constants: Mapping[str, np.ndarray]) -> Recipe:
+    """The recipe that a text was made from, with the arrays of its large constants; it calls no Python. Raises
+    Damaged, or ParseError (a ValueError) for what is no graph."""
+    head, _, rest = written.partition("\n")
+    about = record(json.loads(head), "entry trainable updates max_norm")
+    texts = [part + "\n}\n" for part in rest.split("\n}\n") if part.strip()]
+    graph, *rules = [parse(part.strip("\n") + "\n", constants) for part in texts]
+    updates = []
+    for entry in items(about["updates"]):
+        param, number, state, scalars = items(entry, 4)
+        types = {key: type_from(t) for key, t in state.items()}
+        updates.append(Update(text(param), rules[number], types, dict(scalars)))
+    trainable: Sequence[str] = items(about["trainable"])
+    return Recipe(text(about["entry"]), graph, tuple(trainable), tuple(updates), about["max_norm"])
