@@ -9,22 +9,20 @@ A model is compiled once and trained by calling it:
     loss = step(x, y)  # forward, backward and update in one call
 """
 
+from typing import TYPE_CHECKING
+
 from . import models
 from .compiler import (
     Compiled,
     GradientError,
     IndexOutOfRange,
-    LintError,
-    LintWarning,
     NotFinite,
     compile,
     objective,
 )
 from .derivatives import grad, value_and_grad
 from .ir.dims import Dim
-from .linting import lint
 from .models import SGD, Adam, AdamW, Lion, Optimizer, clip_by_global_norm, from_function, init, nn, schedule
-from .passes.lint import Report
 
 # isort: off
 # fmt: off
@@ -97,3 +95,21 @@ from .tracer import (  # losses
 # isort: on
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .linting import LintError, LintWarning, lint
+    from .passes.lint import Report
+
+_OF_THE_LINT = ("LintError", "LintWarning", "Report", "lint")  # 40 ms to import, which a start from the cache saves
+
+
+def __getattr__(name: str) -> object:
+    if name not in _OF_THE_LINT:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import linting
+
+    return getattr(linting, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_OF_THE_LINT})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,17 +18,18 @@ from .ir.graph import Graph
 from .ir.replay import first_not_finite
 from .ir.tape import Tape
 from .ir.types import DTYPES, shown
-from .linting import LintError, LintWarning, lint
 from .models.optim import as_optimizer
 from .passes.autodiff import GradientError
-from .passes.lint import Report
 from .programs import STAGES, Programs, Variant
 from .runtime.cache import default_cache
 from .runtime.program import IndexOutOfRange, NotFinite
 from .runtime.threads import available_cpus
 from .tracer.module import Module, Parameter
 from .tracer.trace import Spec
-from .watching import Watch
+
+if TYPE_CHECKING:  # the lint is imported where it is asked: a start from the cache has its verdict already
+    from .passes.lint import Report
+    from .watching import Watch
 
 
 class Last(NamedTuple):
@@ -226,6 +227,8 @@ class Compiled:
         """What keeps parameters from learning. Without arguments the verdict that compiling gave (layers S, K, T); with
         the arrays of a call all layers, as `gt.lint`."""
         if example:
+            from .linting import lint
+
             return lint(self, *example)
         self.graph()  # says what to do where nothing is traced yet
         assert self._latest is not None
@@ -240,6 +243,8 @@ class Compiled:
         weights that do not move; returns what it sees. A later call replaces an earlier one."""
         if self.optimizer is None:
             raise TypeError("there is no training to watch: compile(model, loss=..., optimizer=...)")
+        from .watching import Watch
+
         self._watch = Watch(self, every, warn)
         return self._watch
 
@@ -316,8 +321,6 @@ __all__ = [
     "GradientError",
     "IndexOutOfRange",
     "Last",
-    "LintError",
-    "LintWarning",
     "NotFinite",
     "compile",
     "objective",
