@@ -18,6 +18,7 @@ from .compiler import (
     IndexOutOfRange,
     NotFinite,
     compile,
+    load,
     objective,
 )
 from .derivatives import grad, value_and_grad

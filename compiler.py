@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -71,22 +72,23 @@ class Compiled:
         if optimizer is not None and loss is None and isinstance(target, Module):
             raise TypeError("an optimizer needs a loss: compile(model, loss=gt.cross_entropy, optimizer=...)")
         check_target(target, loss)
-        self.target = target
-        self.model = target if isinstance(target, Module) else None
-        self.loss = loss
-        self.optimizer = None if optimizer is None else as_optimizer(optimizer)
-        self.lint_level = lint
-        self.threads = threads if threads is not None else available_cpus()
-        if self.threads < 1:
+        count = threads if threads is not None else available_cpus()
+        if count < 1:
             raise ValueError(f"threads is at least 1, not {threads}")
+        made = None if optimizer is None else as_optimizer(optimizer)
+        self._begin(Programs(target, loss, made, lint, count, default_cache() if cache else None))
+
+    def _begin(self, programs: Programs) -> None:
+        self._programs = programs
+        self._store = programs.store
+        self.target, self.model, self.loss = programs.target, programs.model, programs.loss
+        self.optimizer, self.lint_level, self.threads = programs.optimizer, programs.lint_level, programs.threads
         self.seed = 0
         self.last: Last | None = None
         self.examples: tuple[Any, ...] | None = None  # what compile() was given: arrays or specs
         self._step = 0
         self._watch: Watch | None = None
         self._lock = threading.RLock()
-        self._programs = Programs(target, loss, self.optimizer, lint, self.threads, default_cache() if cache else None)
-        self._store = self._programs.store
         self._latest: Variant | None = None
 
     # calls ----------------------------------------------------------------------------------------------------------
@@ -254,6 +256,22 @@ class Compiled:
         assert self._latest is not None
         return self._latest.origin.explain()
 
+    def save(self, path: str | Path, weights: str = "values") -> None:
+        """Writes the programs that exist so far to one file, which `gt.load` runs without the model's Python and
+        without Numba, on CPUs that have the features of this one.
+
+        weights   "values": parameters, buffers and optimizer state as they are, to go on from here; "seed": how
+                  `gt.manual_seed` and `gt.init` have made the parameters, to begin with this or another seed
+
+        Raises ValueError for what has no place in a file: a `gt.callback`, a model that is a plain function, with
+        "seed" parameters that no function of gt.init has filled.
+        """
+        from .saving import save
+        from .tracer.rng import initial_seed
+
+        with self._lock:
+            save(self._programs, Path(path), weights, self._step, initial_seed())
+
     def memory(self) -> Memory:
         """The memory of the latest program, in bytes; prints as a short table."""
         self.graph()  # says what to do where nothing is traced yet
@@ -298,6 +316,25 @@ def compile(
     return compiled
 
 
+def load(path: str | Path, threads: int | None = None, seed: int | None = None, lr: Any = None) -> Compiled:
+    """A Compiled from a file that `save` or `gradtape compile` has written: it trains, evaluates and runs the programs
+    of the file, without the model's Python and without Numba. Machine code is loaded from it: load what you trust.
+
+    threads   default: all CPUs of the process
+    seed      of a file with weights="seed": other first weights than those of the seed it was saved with
+    lr        the learning rate: a number or a function of the step; default: what was saved
+
+    Raises ValueError where the file is damaged, or was compiled for another CPU or by another gradtape.
+    """
+    from .saving import load as read
+
+    programs, saved = read(Path(path), threads if threads is not None else available_cpus(), seed, lr)
+    compiled = object.__new__(Compiled)
+    compiled._begin(programs)
+    compiled._step = saved.step
+    return compiled
+
+
 # helpers ------------------------------------------------------------------------------------------------------------
 def _as_array(x: Any, position: int) -> np.ndarray:
     try:
@@ -323,5 +360,6 @@ __all__ = [
     "Last",
     "NotFinite",
     "compile",
+    "load",
     "objective",
 ]

@@ -24,6 +24,7 @@ from .passes.optimize import Update, state_name
 from .runtime.cache import Cache
 from .runtime.program import Arena, GuardViolation, Program
 from .store import Store
+from .tapes.finished import Finished
 from .tapes.lookup import Judged, Origin, Verdict, finish
 from .tapes.recipe import DERIVED, Recipe
 from .tracer.module import Module, Parameter
@@ -64,6 +65,7 @@ class Variant:
     scalars: tuple[tuple[str, np.dtype, int | None], ...]
     origin: Origin
     verdict: Verdict
+    finished: Finished
 
     @property
     def report(self) -> Report | None:
@@ -166,7 +168,9 @@ class Programs:
         program = Program(tape, made.objects, self.store, self.threads, self.arena)
         inputs = traced.arguments.names
         types = tuple(traced.graph.input(n).type for n in inputs)
-        return Variant(traced, Stages(recipe, tape=tape), program, inputs, types, _scalars(tape), origin, verdict)
+        return Variant(
+            traced, Stages(recipe, tape=tape), program, inputs, types, scalars_of(tape), origin, verdict, made
+        )
 
     def _recipe(self, entry: str, traced: Traced) -> Recipe:
         graph = traced.graph
@@ -249,7 +253,7 @@ class Programs:
 
 
 # helpers ------------------------------------------------------------------------------------------------------------
-def _scalars(tape: Tape) -> tuple[tuple[str, np.dtype, int | None], ...]:
+def scalars_of(tape: Tape) -> tuple[tuple[str, np.dtype, int | None], ...]:
     """The runtime scalars of an optimizer: `optimizer.lr.<group>.<dtype>` and `optimizer.step.<dtype>`."""
     out: list[tuple[str, np.dtype, int | None]] = []
     for name, index, value_type in tape.inputs:

@@ -60,16 +60,23 @@ def _difference(wanted: Ingredients, nearest: tuple[Any, list[str]]) -> list[str
 
 
 class Verdict:
-    """What the lint said: a report, or plain data that becomes one when it is asked for."""
+    """What the lint said: a report, or plain data that becomes one when it is asked for, at these landmarks; without
+    them at the lines that it was written with."""
 
     def __init__(
-        self, report: Report | None = None, data: Any = None, landmarks: Sequence[Location | None] = ()
+        self, report: Report | None = None, data: Any = None, landmarks: Sequence[Location | None] | None = None
     ) -> None:
         self._report, self._data, self._landmarks = report, data, landmarks
 
     @cached_property
     def report(self) -> Report | None:
-        return self._report if self._data is None else report_from(self._data, self._landmarks)
+        if self._data is None:
+            return self._report
+        if self._landmarks is None:
+            from ..passes.lint import Report
+
+            return Report.from_dict(self._data["report"])
+        return report_from(self._data, self._landmarks)
 
 
 @dataclass(frozen=True)
