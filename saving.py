@@ -1,4 +1,4 @@
-"""`step.save` and `gt.load`: the programs of a Compiled as one file, and as programs that need no Python of the model's."""
+"""`step.save` and `gt.load`: the programs of a Compiled as one file, and such programs without the model's Python."""
 
 from __future__ import annotations
 

@@ -204,8 +204,8 @@ def model_from(parts: Mapping[str, bytes]) -> SavedModel:
         raise Damaged("it holds no model: it is an entry of the cache")
     about = record(
         parsed_json(parts["model"]),
-        "name parameters trainable aliases buffers transient shapes arrays state zeros seed step fillings optimizer rates "
-        "members max_norm programs objects",
+        "name parameters trainable aliases buffers transient shapes arrays state zeros seed step fillings optimizer "
+        "rates members max_norm programs objects",
     )
     pool = [_part(parts, f"object {i}") for i in range(number(about["objects"], 0, len(parts)))]
     shapes = {name: type_from(t) for name, t in entries(about["shapes"])}
