@@ -121,8 +121,12 @@ class Programs:
         if (key, shapes) in self._exact:
             return self._exact[key, shapes]
         if any(isinstance(a, Spec) for a in arrays):
-            family.variants.append(self._build(entry, train, arrays, {}))
-            return family.variants[-1]
+            sizes = (f"{d} {d.min} {d.max}" if isinstance(d, Dim) else str(d) for a in arrays for d in a.shape)
+            asked = (key, tuple(sizes))
+            if asked not in self._exact:
+                self._exact[asked] = self._build(entry, train, arrays, {})
+                family.variants.append(self._exact[asked])
+            return self._exact[asked]
         for variant in family.variants:
             if variant.fits(arrays):
                 self._exact[key, shapes] = variant

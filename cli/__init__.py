@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from .cache import cache_command
 from .generate import generate_command
 from .lint import explain_command, lint_command
+from .tape import compile_command, show_command
 from .train import train_command
 
 
@@ -19,3 +21,6 @@ main.add_command(train_command)
 main.add_command(generate_command)
 main.add_command(lint_command)
 main.add_command(explain_command)
+main.add_command(compile_command)
+main.add_command(show_command)
+main.add_command(cache_command)

@@ -24,7 +24,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # Files and folders of the package by what they decide. The tracer and the models are in no row but the lint's: what
 # they do is in the text of the program.
 COMPILER = ("runtime/jit.py runtime/intrinsics.py runtime/polynomials.py runtime/primitives.py runtime/kernel.py "
-            "runtime/driver.py runtime/flags.py")  # fmt: skip
+            "runtime/driver.py runtime/flags.py runtime/tiles.py")  # fmt: skip
 SOURCES = {
     "source of ir": "ir",
     "source of passes": "passes/*.py tapes",

@@ -31,7 +31,7 @@ INSIDE = {
     "compiler": {"ir", "tracer", "passes", "models", "runtime", "entries", "linting", "programs", "saving", "watching"},
     "derivatives": {"ir", "tracer", "passes", "compiler"},
     "__init__": {"ir", "tracer", "passes", "models", "runtime", "compiler", "derivatives", "linting"},
-    "cli": {"ir", "tracer", "passes", "models", "runtime", "compiler", "derivatives", "linting", "__init__"},
+    "cli": {"ir", "tracer", "passes", "models", "runtime", "entries", "tapes", "compiler", "linting", "__init__"},
     "__main__": {"cli"},
 }
 
