@@ -148,7 +148,7 @@ def constants_from(listed: Any, blob: bytes) -> dict[str, np.ndarray]:
     at = 0
     for entry in items(listed):
         name, dtype, shape = items(entry, 3)
-        if dtype not in _DTYPES:
+        if text(dtype) not in _DTYPES:
             raise Damaged(f"constant {name!r}: {dtype!r} is no dtype of a program")
         sizes = tuple(number(n, 0) for n in items(shape))
         count = 1
@@ -247,7 +247,7 @@ def _indexed(data: Any) -> Indexed:
 
 def _buffer(data: Any) -> Buffer:
     name, segment, dtype, size = items(data, 4)
-    if segment not in SEGMENTS or dtype not in DTYPES:
+    if text(segment) not in SEGMENTS or text(dtype) not in DTYPES:
         raise Damaged(f"a buffer of dtype {dtype!r} in segment {segment!r}")
     return Buffer(text(name), segment, dtype, dim(size))
 
@@ -313,7 +313,7 @@ def _attr_from(data: Any) -> Any:
 
 def type_from(data: Any) -> TensorType:
     dtype, shape = items(data, 2)
-    if dtype not in DTYPES:
+    if text(dtype) not in DTYPES:
         raise Damaged(f"{dtype!r} is no dtype of a program")
     return TensorType(dtype, tuple(dim(d) for d in items(shape)))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -74,13 +74,14 @@ class Recipe:
         return [value for node in self.nodes() for value in node.attrs.values() if isinstance(value, HostFunction)]
 
 
-def parse_recipe(written: str, constants: Mapping[str, np.ndarray]) -> Recipe:
-    """The recipe that a text was made from, with the arrays of its large constants; it calls no Python. Raises
-    Damaged, or ParseError (a ValueError) for what is no graph."""
+def parse_recipe(written: str, constants: Mapping[str, np.ndarray], landmarks: Sequence[Location | None]) -> Recipe:
+    """The recipe that a text was made from, with the arrays of its large constants and the places of its nodes; it
+    calls no Python. Raises Damaged, or ParseError (a ValueError) for what is no graph."""
     head, _, rest = written.partition("\n")
     about = record(json.loads(head), "entry trainable updates max_norm")
     texts = [part + "\n}\n" for part in rest.split("\n}\n") if part.strip()]
-    graph, *rules = [parse(part.strip("\n") + "\n", constants) for part in texts]
+    places = iter(landmarks)
+    graph, *rules = [_placed(parse(part.strip("\n") + "\n", constants), places) for part in texts]
     updates = []
     for entry in items(about["updates"]):
         param, number, state, scalars = items(entry, 4)
@@ -88,3 +89,13 @@ def parse_recipe(written: str, constants: Mapping[str, np.ndarray]) -> Recipe:
         updates.append(Update(text(param), rules[number], types, dict(scalars)))
     trainable: Sequence[str] = items(about["trainable"])
     return Recipe(text(about["entry"]), graph, tuple(trainable), tuple(updates), about["max_norm"])
+
+
+def _placed(graph: Graph, places: Iterator[Location | None]) -> Graph:
+    """The graph with the next places for its nodes, in the order of `Graph.walk`: passes tell by them what is forward
+    and what backward."""
+    nodes = []
+    for node in graph.nodes:
+        place = next(places, None)
+        nodes.append(replace(node, location=place, regions=tuple(_placed(r, places) for r in node.regions)))
+    return graph.replace(nodes=tuple(nodes))

@@ -15,13 +15,14 @@ import numpy as np
 
 from ..ir.dims import Dim
 from ..ir.graph import Graph
+from ..ir.location import Location
 from ..ir.tape_data import Damaged, constants_from, dim, entries, items, number, record, text, type_data, type_from
 from ..ir.text import ParseError
 from ..ir.types import DTYPES, TensorType
 from ..runtime.container import parsed_json
 from ..tracer.rng import filling
 from ..tracer.structure import Slot, Structure, rebuild
-from .finished import Finished, NotKept, finished_from, parts_of
+from .finished import Finished, NotKept, Places, finished_from, parts_of
 from .recipe import Recipe, parse_recipe
 
 KINDS = {dtype.str: dtype for dtype in DTYPES.values()}
@@ -46,12 +47,13 @@ class SavedProgram:
     recipe: Recipe | None = None
     written: str = ""
     constants: Arrays = field(default_factory=dict)
+    landmarks: list[Location | None] = field(default_factory=list)
 
     def parsed(self) -> Recipe:
         """The recipe, from its text."""
         if self.recipe is None:
             try:
-                self.recipe = parse_recipe(self.written, self.constants)
+                self.recipe = parse_recipe(self.written, self.constants, self.landmarks)
             except (ParseError, ValueError, IndexError, KeyError, AttributeError) as error:
                 raise Damaged(f"the program text cannot be read: {error}") from None
         return self.recipe
@@ -134,6 +136,7 @@ def model_parts(model: SavedModel) -> dict[str, bytes]:
                 "arguments": _structure(program.arguments),
                 "structure": _structure(program.structure),
                 "arrays": _listed(constants),
+                "landmarks": _landmarks(recipe.landmarks),
             }
         )
     about = {
@@ -175,6 +178,23 @@ def _listed(arrays: Mapping[str, np.ndarray]) -> list[Any]:
 
 def _joined(arrays: Mapping[str, np.ndarray]) -> bytes:
     return b"".join(np.ascontiguousarray(array).tobytes() for array in arrays.values())
+
+
+def _landmarks(locations: Sequence[Location | None]) -> list[Any]:
+    """The different places, and the number of each node's (-1: none)."""
+    places = Places(locations)
+    numbers = [-1 if place is None else places.number(place) for place in locations]
+    return [[spot[1:] for spot in places.listed], numbers]
+
+
+def _landmarks_from(data: Any) -> list[Location | None]:
+    listed, numbers = items(data, 2)
+    places = []
+    for spot in items(listed):
+        file, line, scope, column = items(spot, 4)
+        places.append(Location(text(file), number(line, 0), text(scope), "", number(column, 0)))
+    chosen = (number(n, -1, len(places) - 1) for n in items(numbers))
+    return [places[n] if n >= 0 else None for n in chosen]
 
 
 def _structure(structure: Structure) -> list[Any]:
@@ -253,7 +273,7 @@ def _check(model: SavedModel) -> None:
 
 
 def _program(data: Any, index: int, parts: Mapping[str, bytes], pool: Sequence[bytes]) -> SavedProgram:
-    about = record(data, "entry train inputs trainable arguments structure arrays")
+    about = record(data, "entry train inputs trainable arguments structure arrays landmarks")
     mine = {name: _part(parts, f"{index} {name}") for name in ("program", "tape", "constants", "arrays")}
     inputs = [items(i, 2) for i in items(about["inputs"])]
     try:
@@ -273,6 +293,7 @@ def _program(data: Any, index: int, parts: Mapping[str, bytes], pool: Sequence[b
         _structure_from(about["structure"]),
         written=written,
         constants=constants_from(about["arrays"], mine["arrays"]),
+        landmarks=_landmarks_from(about["landmarks"]),
     )
 
 
@@ -292,7 +313,7 @@ def _zeros(listed: Any) -> Arrays:
     for entry in items(listed):
         name, dtype, shape = items(entry, 3)
         sizes = _sizes(shape)
-        if dtype not in KINDS:
+        if text(dtype) not in KINDS:
             raise Damaged(f"{name!r} is of dtype {dtype!r}")
         out[text(name)] = np.zeros(sizes, KINDS[dtype])
     return out
