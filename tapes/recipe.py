@@ -17,7 +17,7 @@ import numpy as np
 from ..ir.graph import Graph
 from ..ir.host import HostFunction
 from ..ir.location import Location
-from ..ir.tape_data import items, record, text, type_data, type_from
+from ..ir.tape_data import entries, items, number, record, text, type_data, type_from
 from ..ir.text import parse, to_text
 from ..passes.optimize import Update
 
@@ -50,13 +50,20 @@ class Recipe:
 
     @cached_property
     def text(self) -> str:
-        """All of it, without locations."""
+        """All of it, without locations. The sizes at which symbolic dimensions were traced are part of it: where a pass
+        needs to know whether two are equal, it asks these, and the tape has a guard."""
         number = {id(rule): i for i, rule in enumerate(self.rules)}
         updates = [
             [u.param, number[id(u.rule)], {k: type_data(t) for k, t in u.state.items()}, dict(u.scalars)]
             for u in self.updates
         ]
-        about = {"entry": self.entry, "trainable": self.trainable, "updates": updates, "max_norm": self.max_norm}
+        about = {
+            "entry": self.entry,
+            "trainable": self.trainable,
+            "updates": updates,
+            "max_norm": self.max_norm,
+            "sizes": {s.name: s.hint for s in self.graph.symbols.values()},
+        }
         graphs = [to_text(graph, locations=False) for graph in (self.graph, *self.rules)]
         return "\n".join([json.dumps(about), *graphs])
 
@@ -78,15 +85,18 @@ def parse_recipe(written: str, constants: Mapping[str, np.ndarray], landmarks: S
     """The recipe that a text was made from, with the arrays of its large constants and the places of its nodes; it
     calls no Python. Raises Damaged, or ParseError (a ValueError) for what is no graph."""
     head, _, rest = written.partition("\n")
-    about = record(json.loads(head), "entry trainable updates max_norm")
+    about = record(json.loads(head), "entry trainable updates max_norm sizes")
     texts = [part + "\n}\n" for part in rest.split("\n}\n") if part.strip()]
     places = iter(landmarks)
     graph, *rules = [_placed(parse(part.strip("\n") + "\n", constants), places) for part in texts]
+    sizes = {name: number(size, 0) for name, size in entries(about["sizes"]) if size is not None}
+    symbols = {s.name: replace(s, hint=sizes.get(s.name)) for s in graph.symbols.values()}
+    graph = graph.replace(symbols=symbols)
     updates = []
     for entry in items(about["updates"]):
-        param, number, state, scalars = items(entry, 4)
-        types = {key: type_from(t) for key, t in state.items()}
-        updates.append(Update(text(param), rules[number], types, dict(scalars)))
+        param, rule, state, scalars = items(entry, 4)
+        types = {key: type_from(t) for key, t in entries(state)}
+        updates.append(Update(text(param), rules[number(rule, 0, len(rules) - 1)], types, dict(entries(scalars))))
     trainable: Sequence[str] = items(about["trainable"])
     return Recipe(text(about["entry"]), graph, tuple(trainable), tuple(updates), about["max_norm"])
 
