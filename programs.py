@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .entries import entry_function, graph_name, input_names, only_output, update_graph
+from .finished.lookup import Judged, Origin, Verdict, finish
+from .finished.parts import Finished
+from .finished.recipe import DERIVED, Recipe
 from .ir.dims import Dim, bind_shape
 from .ir.graph import Graph
 from .ir.tape import Tape
@@ -24,9 +27,6 @@ from .passes.optimize import Update, state_name
 from .runtime.cache import Cache
 from .runtime.program import Arena, GuardViolation, Program
 from .store import Store
-from .tapes.finished import Finished
-from .tapes.lookup import Judged, Origin, Verdict, finish
-from .tapes.recipe import DERIVED, Recipe
 from .tracer.module import Module, Parameter
 from .tracer.trace import Spec, Traced, trace
 
@@ -45,7 +45,7 @@ class Stages(dict):  # type: ignore[type-arg]
         self.recipe = recipe
 
     def __missing__(self, stage: str) -> Graph | Tape:
-        from .tapes.building import differentiated, fused
+        from .finished.building import differentiated, fused
 
         make = {"differentiated": lambda: differentiated(self.recipe), "fused": lambda: fused(self.recipe, self)}
         self[stage] = made = make[stage]()

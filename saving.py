@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from .finished.lookup import Origin, Verdict
+from .finished.parts import NotKept, callbacks
+from .finished.saved import Filling, SavedModel, SavedProgram, initial_arrays, model_from, model_parts
 from .ir.tape_data import Damaged
 from .ir.types import TensorType, dtype_name, type_of
 from .models.optim import Optimizer
@@ -18,9 +21,6 @@ from .runtime.cache import write_atomically
 from .runtime.container import pack, unpack
 from .runtime.ingredients import SOURCES, features_missing, machine_ingredients, source_digest
 from .runtime.program import GuardViolation, Program
-from .tapes.finished import NotKept, callbacks
-from .tapes.lookup import Origin, Verdict
-from .tapes.saved import Filling, SavedModel, SavedProgram, initial_arrays, model_from, model_parts
 from .tracer.ledger import Ledger
 from .tracer.module import Module, Parameter, buffer
 from .tracer.rng import filled

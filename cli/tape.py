@@ -65,9 +65,9 @@ def _prepare(compiled: Compiled, entry: str) -> None:
 def show_command(file: Path, short: bool) -> None:
     """Print what FILE holds, a saved tape or an entry of the cache: programs, parameters, key, sizes, graphs, tapes.
     Nothing of it is run."""
+    from ..finished.saved import model_from
     from ..ir.tape_data import Damaged
     from ..runtime.container import unpack
-    from ..tapes.saved import model_from
 
     try:
         data = file.read_bytes()
@@ -111,7 +111,7 @@ def _show_model(model: Any, short: bool) -> None:
 
 
 def _show_entry(header: Any, parts: Any, short: bool) -> None:
-    from ..tapes.finished import finished_from
+    from ..finished.parts import finished_from
 
     click.echo(f"entry {header.get('entry', '?')}, {header.get('kernels', '?')} kernels")
     if not short:

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 
 import gradtape as gt
+from gradtape.finished.parts import finished_from
+from gradtape.finished.saved import model_from
 from gradtape.ir.tape_data import Damaged
 from gradtape.runtime import container
 from gradtape.runtime.cache import check
-from gradtape.tapes.finished import finished_from
-from gradtape.tapes.saved import model_from
 
 ODD = [
     None, True, -1, 0, 1, 2**31, 2**63, -(2**70), 0.5, float("nan"), float("inf"), "", "B", "B*B", "eval", "0" * 2000,
@@ -40,7 +40,7 @@ def samples() -> list[bytes]:
         step.forward(x)
         step.save(Path(folder) / "t.tape")
         saved = (Path(folder) / "t.tape").read_bytes()
-    from gradtape.tapes.finished import parts_of
+    from gradtape.finished.parts import parts_of
 
     variant = step._latest
     assert variant is not None

@@ -117,7 +117,7 @@ def test_name_parameters_and_source_are_in_the_key_of_a_kernel():
     [
         ("ir/ops/elementwise.py", "source of ir"),
         ("passes/fuse.py", "source of passes"),
-        ("tapes/building.py", "source of passes"),
+        ("finished/building.py", "source of passes"),
         ("runtime/kernels/gemm.py", "source of runtime"),
         ("runtime/bind.py", "source of runtime"),
         ("passes/lint/rules/zeros.py", "source of the lint"),
@@ -126,7 +126,7 @@ def test_name_parameters_and_source_are_in_the_key_of_a_kernel():
 )
 def test_a_source_of_ours_that_is_edited_is_named(tmp_path, fresh, file, name):
     """One character of a comment is enough: it is the file that is compared."""
-    for folder in ("ir", "passes", "runtime", "evidence", "tracer", "tapes"):
+    for folder in ("ir", "passes", "runtime", "evidence", "tracer", "finished"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     shutil.copy(ROOT / "linting.py", tmp_path)
     before = {n: source_digest(patterns, tmp_path) for n, patterns in ingredients.SOURCES.items()}
@@ -424,7 +424,7 @@ def test_writers_that_are_killed_leave_valid_files(tmp_path):
 def test_nothing_that_reads_files_runs_what_they_say():
     """No pickle, no eval, no import by name, in any file that has to do with reading."""
     files = ["saving.py", "programs.py", "ir/tape_data.py", "ir/text.py", "ir/dims.py", *(
-        path.relative_to(ROOT).as_posix() for folder in ("tapes",) for path in (ROOT / folder).glob("*.py")
+        path.relative_to(ROOT).as_posix() for folder in ("finished",) for path in (ROOT / folder).glob("*.py")
     ), *(f"runtime/{n}.py" for n in "container cache ingredients loader objects program bind".split())]  # fmt: skip
     for file in files:
         for node in ast.walk(ast.parse((ROOT / file).read_text())):

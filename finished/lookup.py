@@ -18,7 +18,7 @@ from ..runtime.ingredients import Ingredients, tape_ingredients
 from ..runtime.program import compile_tape
 from ..tracer.module import Module
 from ..tracer.trace import Traced
-from .finished import Finished, NotKept, finished_from, parts_of
+from .parts import Finished, NotKept, finished_from, parts_of
 from .recipe import DERIVED, Recipe
 from .verdict import facts_of, is_quiet, landmarks_of, report_from, still_holds, verdict_data
 

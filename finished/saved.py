@@ -22,7 +22,7 @@ from ..ir.types import DTYPES, TensorType
 from ..runtime.container import parsed_json
 from ..tracer.rng import filling
 from ..tracer.structure import Slot, Structure, rebuild
-from .finished import Finished, NotKept, Places, finished_from, parts_of
+from .parts import Finished, NotKept, Places, finished_from, parts_of
 from .recipe import Recipe, parse_recipe
 
 KINDS = {dtype.str: dtype for dtype in DTYPES.values()}

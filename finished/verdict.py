@@ -21,7 +21,7 @@ from ..ir.location import Location
 from ..models.optim import RATES_AT, Optimizer, written_update
 from ..tracer.module import Module, Parameter, Stored
 from ..tracer.trace import Traced
-from .finished import Places
+from .parts import Places
 
 if TYPE_CHECKING:
     from ..passes.lint import Report
