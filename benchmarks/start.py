@@ -11,8 +11,8 @@ torch             eager
 torch.compile     with its cache of compiled graphs filled
 jax               jit, with its persistent cache filled
 
-A first round, which does not count, fills caches, and writes the bytecode of all packages as their installation does. The
-model's weights and one batch are made in the process too. Total is wall-clock time, seen from outside.
+A first round, which does not count, fills caches, and writes the bytecode of all packages as their installation does.
+The model's weights and one batch are made in the process too. Total is wall-clock time, seen from outside.
 """
 
 # torch and jax come with the extra `peers`, which is not installed where types are checked:

@@ -392,6 +392,7 @@ from pathlib import Path
 from gradtape.runtime.cache import Cache
 folder, kills, random = Path(sys.argv[1]), int(sys.argv[2]), random.Random(0)
 data = os.urandom(4_000_000)
+folder.mkdir(mode=0o700)
 for n in range(kills):
     child = os.fork()
     if child == 0:
@@ -399,7 +400,9 @@ for n in range(kills):
         while True:
             for which in range(4):
                 cache.put("tape", {"program": str(which)}, {}, {"data": data})
-    time.sleep(random.random() * 0.05)
+    while not any(name.startswith(f".{child}-") for name in os.listdir(folder)):
+        pass  # it has not begun to write
+    time.sleep(random.random() * 0.004)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 """
