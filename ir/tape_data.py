@@ -8,7 +8,8 @@ the same nodes may stand at other lines.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+from dataclasses import fields
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,18 +45,43 @@ class Damaged(ValueError):
     """Data that are not what they claim to be; says what is wrong."""
 
 
+# what there is to write ---------------------------------------------------------------------------------------------
+PLAIN = {"str": (str,), "int": (int,), "bool": (bool,), "float": (float,), "int | None": (int, type(None))}
+
+
+@cache
+def plain_fields(kind: type) -> tuple[tuple[str, tuple[type, ...]], ...]:
+    """The fields of a dataclass that are numbers, names and truth values, with their types: these are written as they
+    are, so that one that is added needs nothing here. A test holds the others against what this file writes."""
+    return tuple((f.name, PLAIN[str(f.type)]) for f in fields(kind) if str(f.type) in PLAIN)
+
+
+def _plain(thing: Any) -> list[Any]:
+    return [getattr(thing, name) for name, _ in plain_fields(type(thing))]
+
+
+def _given(kind: type, data: Any) -> dict[str, Any]:
+    """The plain fields of a dataclass, by name."""
+    expected = plain_fields(kind)
+    values = items(data, len(expected))
+    for value, (name, types) in zip(values, expected, strict=True):
+        if type(value) not in types:
+            raise Damaged(f"{kind.__name__}.{name} is {str(value)[:60]}")
+    return {name: value for value, (name, _) in zip(values, expected, strict=True)}
+
+
 # writing ------------------------------------------------------------------------------------------------------------
 def tape_data(tape: Tape, place: Place) -> dict[str, Any]:
     """The tape without the arrays of its constants. Raises TypeError for what has no place in data."""
     return {
-        "name": tape.name,
-        "buffers": [[b.name, b.segment, b.dtype, _dim(b.size)] for b in tape.buffers],
+        "tape": _plain(tape),
+        "buffers": [[_plain(b), _dim(b.size)] for b in tape.buffers],
         "steps": [_step(s, place) for s in tape.steps],
         "rows": {name: _row(row) for name, row in tape.rows.items()},
         "inputs": [[name, index, type_data(t)] for name, index, t in tape.inputs],
         "outputs": [[name, _view(view), type_data(t)] for name, view, t in tape.outputs],
-        "symbols": [[s.name, s.min, s.max, s.hint] for s in tape.symbols.values()],
-        "guards": [[g.op, _dim(g.left), _dim(g.right), g.where] for g in tape.guards],
+        "symbols": [_plain(s) for s in tape.symbols.values()],
+        "guards": [[_plain(g), _dim(g.left), _dim(g.right)] for g in tape.guards],
         "constants": [[name, a.dtype.str, list(a.shape)] for name, a in tape.constants.items()],
     }
 
@@ -80,28 +106,27 @@ def _step(step: Step, place: Place) -> list[Any]:
     if isinstance(step, StopIf):
         return ["stop"]
     if isinstance(step, Loop):
-        return ["loop", step.index, _dim(step.count), [_step(s, place) for s in step.body]]
+        return ["loop", _plain(step), _dim(step.count), [_step(s, place) for s in step.body]]
     if isinstance(step, Callback):
         args = [["view", _view(a[0]), type_data(a[1])] if isinstance(a, tuple) else ["number", a] for a in step.args]
         results = [[_view(view), type_data(t)] for view, t in step.results]
-        return ["callback", str(step.function), args, results, _at(step.location, place)]
+        return ["callback", [str(value) for value in _plain(step)], args, results, _at(step.location, place)]
     indexed = step.indexed
-    said = indexed and [indexed.name, indexed.origin, [_dim(d) for d in indexed.shape], indexed.of, _dim(indexed.size)]
+    said = None if indexed is None else [_plain(indexed), [_dim(d) for d in indexed.shape], _dim(indexed.size)]
     operands = [[*_view(o.view), o.mode] for o in step.operands]
     params = [p if isinstance(p, float) else _dim(p) for p in step.params]
     axes = [_dim(a) for a in step.axes]
-    return ["call", step.kernel, axes, operands, list(step.splits), params, _at(step.location, place), step.label, said]
+    return ["call", _plain(step), axes, operands, list(step.splits), params, _at(step.location, place), said]
 
 
 def _row(row: RowProgram) -> list[Any]:
-    accesses = [[a.dtype, list(a.strides), a.mode, a.virtual, a.base, a.shift] for a in row.accesses]
-    sections = [[s.level, s.part, [_stmt(x) for x in s.stmts]] for s in row.sections]
-    return [row.outer, row.inner, accesses, sections, row.dims, row.diagonal]
+    accesses = [[_plain(a), list(a.strides)] for a in row.accesses]
+    return [_plain(row), accesses, [[_plain(s), [_stmt(x) for x in s.stmts]] for s in row.sections]]
 
 
 def _stmt(stmt: Stmt) -> list[Any]:
     args = [a if isinstance(a, int) else [a.value] for a in stmt.args]
-    return [stmt.result, stmt.op, args, stmt.dtype, [[name, _attr(value)] for name, value in stmt.attrs]]
+    return [_plain(stmt), args, [[name, _attr(value)] for name, value in stmt.attrs]]
 
 
 def _attr(value: Any) -> Any:
@@ -117,24 +142,28 @@ def _attr(value: Any) -> Any:
 # reading ------------------------------------------------------------------------------------------------------------
 def tape_from(data: Any, constants: Mapping[str, np.ndarray], find: Find) -> Tape:
     """The tape that `tape_data` gave. Raises Damaged."""
-    fields = record(data, "name buffers steps rows inputs outputs symbols guards constants")
-    buffers = tuple(_buffer(b) for b in items(fields["buffers"]))
-    symbols = [_symbol(s) for s in items(fields["symbols"])]
-    rows = {text(name): _row_from(row) for name, row in entries(fields["rows"])}
+    parts = record(data, "tape buffers steps rows inputs outputs symbols guards constants")
+    buffers = tuple(_buffer(b) for b in items(parts["buffers"]))
+    symbols = [Symbol(**_given(Symbol, s)) for s in items(parts["symbols"])]
+    rows = {text(name): _row_from(row) for name, row in entries(parts["rows"])}
     for name, row in rows.items():
         if row.name != name:
             raise Damaged(f"the row program {name} is another one: {row.name}")
     read = _Steps(buffers, rows, find)
     tape = Tape(
-        text(fields["name"]),
-        buffers,
-        tuple(read.step(s, DEEPEST) for s in items(fields["steps"])),
-        rows,
-        tuple((text(n), read.index(i), type_from(t)) for n, i, t in (items(x, 3) for x in items(fields["inputs"]))),
-        tuple((text(n), read.view(v), type_from(t)) for n, v, t in (items(x, 3) for x in items(fields["outputs"]))),
-        {s.name: s for s in symbols},
-        tuple(_guard(g) for g in items(fields["guards"])),
-        dict(constants),
+        **_given(Tape, parts["tape"]),
+        buffers=buffers,
+        steps=tuple(read.step(s, DEEPEST) for s in items(parts["steps"])),
+        rows=rows,
+        inputs=tuple(
+            (text(n), read.index(i), type_from(t)) for n, i, t in (items(x, 3) for x in items(parts["inputs"]))
+        ),
+        outputs=tuple(
+            (text(n), read.view(v), type_from(t)) for n, v, t in (items(x, 3) for x in items(parts["outputs"]))
+        ),
+        symbols={s.name: s for s in symbols},
+        guards=tuple(_guard(g) for g in items(parts["guards"])),
+        constants=dict(constants),
     )
     held = {b.name for b in buffers if b.segment == "const"}
     if not held <= constants.keys():
@@ -191,13 +220,15 @@ class _Steps:
         if kind == "stop" and not rest:
             return StopIf()
         if kind == "loop" and depth:
-            index, count, body = items(rest, 3)
-            return Loop(text(index), dim(count), tuple(self.step(s, depth - 1) for s in items(body)))
+            given, count, body = items(rest, 3)
+            steps = tuple(self.step(s, depth - 1) for s in items(body))
+            return Loop(**_given(Loop, given), count=dim(count), body=steps)
         if kind == "callback":
-            name, args, results, where = items(rest, 4)
+            given, args, results, where = items(rest, 4)
             pairs = (items(r, 2) for r in items(results))
             outs = tuple((self.real_view(v), type_from(t)) for v, t in pairs)
-            return Callback(text(name), tuple(self._argument(a) for a in items(args)), outs, self.location(where))
+            read = tuple(self._argument(a) for a in items(args))
+            return Callback(**_given(Callback, given), args=read, results=outs, location=self.location(where))
         if kind == "call":
             return self._call(rest)
         raise Damaged(f"a step of the kind {kind!r}")
@@ -212,21 +243,21 @@ class _Steps:
         raise Damaged("an argument of a callback is a view or a number")
 
     def _call(self, data: Any) -> Instr:
-        kernel, axes, operands, splits, params, where, label, indexed = items(data, 8)
+        given, axes, operands, splits, params, where, indexed = items(data, 7)
+        plain = _given(Instr, given)
         sizes = tuple(dim(a) for a in items(axes))
         read = tuple(self._operand(o, len(sizes)) for o in items(operands))
-        row = self.rows.get(text(kernel))
+        row = self.rows.get(plain["kernel"])
         if row is not None and (len(row.accesses) != len(read) or row.outer + row.inner != len(sizes)):
-            raise Damaged(f"an instruction does not fit its row program {kernel}")
+            raise Damaged(f"an instruction does not fit its row program {row.name}")
         return Instr(
-            kernel,
-            sizes,
-            read,
-            tuple(number(a, 0, len(sizes) - 1) for a in items(splits)),
-            tuple(p if type(p) is float else dim(p) for p in items(params)),
-            self.location(where),
-            text(label),
-            None if indexed is None else _indexed(indexed),
+            **plain,
+            axes=sizes,
+            operands=read,
+            splits=tuple(number(a, 0, len(sizes) - 1) for a in items(splits)),
+            params=tuple(p if type(p) is float else dim(p) for p in items(params)),
+            location=self.location(where),
+            indexed=None if indexed is None else _indexed(indexed),
         )
 
     def _operand(self, data: Any, axes: int) -> Operand:
@@ -241,62 +272,56 @@ class _Steps:
 
 
 def _indexed(data: Any) -> Indexed:
-    name, origin, shape, of, size = items(data, 5)
-    return Indexed(text(name), text(origin), tuple(dim(d) for d in items(shape)), text(of), dim(size))
+    given, shape, size = items(data, 3)
+    return Indexed(**_given(Indexed, given), shape=tuple(dim(d) for d in items(shape)), size=dim(size))
 
 
 def _buffer(data: Any) -> Buffer:
-    name, segment, dtype, size = items(data, 4)
-    if text(segment) not in SEGMENTS or text(dtype) not in DTYPES:
-        raise Damaged(f"a buffer of dtype {dtype!r} in segment {segment!r}")
-    return Buffer(text(name), segment, dtype, dim(size))
-
-
-def _symbol(data: Any) -> Symbol:
-    name, low, high, hint = items(data, 4)
-    return Symbol(text(name), number(low, 0), *(None if n is None else number(n, 0) for n in (high, hint)))
+    given, size = items(data, 2)
+    buffer = Buffer(**_given(Buffer, given), size=dim(size))
+    if buffer.segment not in SEGMENTS or buffer.dtype not in DTYPES:
+        raise Damaged(f"a buffer of dtype {buffer.dtype!r} in segment {buffer.segment!r}")
+    return buffer
 
 
 def _guard(data: Any) -> Guard:
-    op, left, right, where = items(data, 4)
-    if op not in ("==", "!=", "<=", "<"):
-        raise Damaged(f"a guard by {op!r}")
-    return Guard(op, dim(left), dim(right), text(where))
+    given, left, right = items(data, 3)
+    guard = Guard(**_given(Guard, given), left=dim(left), right=dim(right))
+    if guard.op not in ("==", "!=", "<=", "<"):
+        raise Damaged(f"a guard by {guard.op!r}")
+    return guard
 
 
 def _row_from(data: Any) -> RowProgram:
-    outer, inner, accesses, sections, dims, diagonal = items(data, 6)
-    return RowProgram(
-        number(outer, 0),
-        number(inner, 0),
-        tuple(_access(a) for a in items(accesses)),
-        tuple(_section(s) for s in items(sections)),
-        number(dims, 0),
-        number(diagonal, -1),
+    given, accesses, sections = items(data, 3)
+    row = RowProgram(
+        **_given(RowProgram, given),
+        accesses=tuple(_access(a) for a in items(accesses)),
+        sections=tuple(_section(s) for s in items(sections)),
     )
+    if row.outer < 0 or row.inner < 0:
+        raise Damaged("a row program of fewer than no axes")
+    return row
 
 
 def _access(data: Any) -> Access:
-    dtype, strides, mode, virtual, base, shift = items(data, 6)
-    if type(virtual) is not bool:
-        raise Damaged(f"{virtual!r} is no truth value")
-    kinds = tuple(text(s) for s in items(strides))
-    return Access(text(dtype), kinds, text(mode), virtual, number(base, -1), number(shift))
+    given, strides = items(data, 2)
+    return Access(**_given(Access, given), strides=tuple(text(s) for s in items(strides)))
 
 
 def _section(data: Any) -> Section:
-    level, part, stmts = items(data, 3)
-    return Section(text(level), tuple(_stmt_from(s) for s in items(stmts)), text(part))
+    given, stmts = items(data, 2)
+    return Section(**_given(Section, given), stmts=tuple(_stmt_from(s) for s in items(stmts)))
 
 
 def _stmt_from(data: Any) -> Stmt:
-    result, op, args, dtype, attrs = items(data, 5)
-    read = tuple(Literal(_plain(a)) if isinstance(a, list) else number(a) for a in items(args))
+    given, args, attrs = items(data, 3)
+    read = tuple(Literal(_number(a)) if isinstance(a, list) else number(a) for a in items(args))
     named = tuple((text(name), _attr_from(value)) for name, value in (items(a, 2) for a in items(attrs)))
-    return Stmt(number(result), text(op), read, text(dtype), named)
+    return Stmt(**_given(Stmt, given), args=read, attrs=named)
 
 
-def _plain(data: Any) -> Any:
+def _number(data: Any) -> Any:
     (value,) = items(data, 1)
     if type(value) not in (bool, int, float):
         raise Damaged(f"{value!r} is no number")

@@ -4,7 +4,6 @@ import ast
 import json
 import os
 import shutil
-import signal
 import stat
 import subprocess
 import sys
@@ -409,18 +408,19 @@ for n in range(kills):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, and sends SIGKILL")
-def test_writers_that_are_killed_leave_valid_files(tmp_path):
-    """200 times at a random moment of writing."""
+@pytest.mark.parametrize("kills", [25, pytest.param(200, marks=pytest.mark.slow)])
+def test_writers_that_are_killed_leave_valid_files(tmp_path, kills):
+    """At random moments of writing."""
     folder = tmp_path / "cache"
-    subprocess.run([sys.executable, "-c", WRITES, folder, "200"], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", WRITES, folder, str(kills)], check=True, timeout=300)
     files = [path for path in folder.iterdir() if path.suffix == ".tape"]
     torn = [path for path in folder.iterdir() if path.suffix == ".tmp"]
-    assert len(files) == 4 and not any(check(path) for path in files)
-    assert len(torn) > 5, "hardly any was killed while it wrote"
+    assert 1 <= len(files) <= 4 and not any(check(path) for path in files)
+    assert len(torn) > kills // 10, "hardly any was killed while it wrote"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert all(Cache(folder).get("tape", {"program": str(i)})[0] for i in range(4))
-    assert signal.SIGKILL
+        found = [Cache(folder).get("tape", {"program": str(i)}) for i in range(4)]
+    assert sum(entry is not None for entry, _ in found) == len(files)
 
 
 # safety -------------------------------------------------------------------------------------------------------------
