@@ -20,6 +20,7 @@ from .ir.tape import Tape
 from .ir.types import DTYPES, TensorType, dtype_name
 from .linting import judge, judge_forward
 from .models.optim import Optimizer
+from .passes.attention import find_attention
 from .passes.autodiff import GradientError, differentiate
 from .passes.hoist import hoist
 from .passes.lint import Report
@@ -142,9 +143,10 @@ class Programs:
         if entry in ("step", "value_and_grad"):
             optimizer = self.optimizer if entry == "step" else None
             report = judge(traced, graph, self.model, optimizer, self.lint_level)
-            graph = self._differentiate(graph)
+            graph = self._differentiate(find_attention(graph))
         else:
             judge_forward(traced, graph, self.lint_level)
+            graph = find_attention(graph)
         stages["differentiated"] = graph
         if entry == "step":
             graph = self._optimize(graph)

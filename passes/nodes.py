@@ -11,6 +11,7 @@ from ..ir.graph import Literal, Node
 from ..ir.tape import Callback, Operand, View
 from ..ir.types import broadcast
 from .arranging import ARRANGING
+from .attention import attention, attention_grad
 from .conv import conv, conv_input, conv_weight
 from .gemm import copied_elements, gemm_instr
 from .indexing import INDEXING
@@ -72,6 +73,8 @@ def callback(to: Lowering, node: Node) -> None:
 
 
 NODES: dict[str, Callable[[Lowering, Node], None]] = {
+    "attention": attention,
+    "attention_grad": attention_grad,
     "callback": callback,
     "concat": put_together,
     "conv": conv,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ..call import Part
 from ..kernel import Kernel
+from .attention import attention, attention_grad, attention_words
 from .check import check, check_words
 from .combine import combine, combine_words
 from .conv import conv, conv_words
@@ -30,6 +31,8 @@ from .gemm import gemm, gemm_words
 from .sort import bottom, sort, sort_descending, sort_words, top, top_words
 
 FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]] = {
+    "attention": (attention, attention_words),
+    "attention_grad": (attention_grad, attention_words),
     "bottom": (bottom, top_words),
     "bounded": (bounded, bounded_words),
     "check": (check, check_words),
