@@ -294,7 +294,8 @@ def _as_array(x: Any, position: int) -> np.ndarray:
         fact = objection(x) or f"an array of dtype {array.dtype} is not one of numbers"
         raise TypeError(f"argument {position}: {fact}")
     if array.dtype == np.float16:
-        raise TypeError(f"argument {position}: dtype float16 is not one of {', '.join(DTYPES)}; write x.astype('f4')")
+        listed = ", ".join(DTYPES)
+        raise TypeError(f"argument {position}: dtype float16 is not one of {listed}; write x.astype('float32')")
     if array.dtype not in DTYPES.values():
         array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float64)
     if not isinstance(x, (np.ndarray, np.generic)) and array.dtype == np.float64:

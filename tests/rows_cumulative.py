@@ -21,7 +21,7 @@ def cases(operands: int, low: float, high: float) -> list[Case]:
 
 
 AXIS = refused("f32[2, 3]", r"axis 2 is out of range for f32\[2, 3\]", axis=2, reverse=False)
-COUNT = refused("bool[3]", r"needs numbers, got bool\[3\]; write x.astype\('i64'\) to count", **OVER)
+COUNT = refused("bool[3]", r"needs numbers, got bool\[3\]; write x.astype\('int64'\) to count", **OVER)
 row("cumsum", cases(1, -3, 3), NUMBERS, [AXIS, COUNT])
 row("cumprod", cases(1, 0.5, 2), FLOATS, [AXIS, COUNT])
 row(

@@ -43,7 +43,7 @@ def einsum(subscripts: str, *operands: Any, optimize: Any = True) -> Any:
     inputs, output = _parse(subscripts, values)
     dtype = promote([type_of_operand(v) for v in values])
     if dtype == "bool":
-        raise TypeRuleError("needs numbers, got bools; write x.astype('i64') to count")
+        raise TypeRuleError("needs numbers, got bools; write x.astype('int64') to count")
     sizes = _sizes(inputs, values)
     terms = [_distinct(Term(astype(v, dtype), letters), sizes) for v, letters in zip(values, inputs, strict=True)]
     for pair in _order(terms, output, sizes, bool(optimize)):

@@ -204,7 +204,7 @@ def _arrays(entry: Any, axis: int, shape: tuple) -> list[Any]:
     if kind in ("i32", "i64"):
         return [entry]
     if kind != "bool":
-        raise TypeRuleError(f"indices are integers, got {kind}; write index.astype('i64')")
+        raise TypeRuleError(f"indices are integers, got {kind}; write index.astype('int64')")
     if isinstance(entry, Ref):
         raise TypeRuleError(
             "a boolean mask selects a number of elements that depends on data; write gt.where(mask, x, 0), or "

@@ -17,7 +17,7 @@ from .shape import iota, slice_, unslice
 def _running(x, *, axis, reverse):
     need_axis(x, axis)
     if x.dtype == "bool":
-        raise TypeRuleError(f"needs numbers, got {x}; write x.astype('i64') to count")
+        raise TypeRuleError(f"needs numbers, got {x}; write x.astype('int64') to count")
     return TensorType(x.dtype, x.shape)
 
 
