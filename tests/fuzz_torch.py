@@ -29,6 +29,8 @@ TORCH = {
         heaviside hypot isfinite isinf isnan lerp log log10 log1p log2 logaddexp logical_and logical_not logical_or
         logical_xor maximum minimum mul neg pow reciprocal relu remainder round rsqrt sigmoid sign signbit sin sinh sqrt
         square sub tan tanh trunc where
+        bitwise_and bitwise_or bitwise_xor bitwise_left_shift bitwise_right_shift erfinv cummax cummin cumprod cumsum
+        sort topk
         sum mean prod any all var std argmax argmin softmax log_softmax logsumexp
         reshape permute broadcast_to full matmul
     """.split()
@@ -42,6 +44,7 @@ TORCH = {
     "max": "torch.amax", "min": "torch.amin", "concat": "torch.cat", "slice": "torch.Tensor.__getitem__",
     "unslice": "torch.nn.functional.pad", "iota": "torch.arange", "scatter_add": "torch.Tensor.index_add",
     "constant": "torch.tensor", "uniform": "torch.rand", "take": "torch.nn.functional.embedding",
+    "bitwise_invert": "torch.bitwise_not", "take_along_axis": "torch.gather", "add_along_axis": "torch.scatter_add",
 }  # fmt: skip
 
 
@@ -86,15 +89,45 @@ def _unslice(x: Any, shape: tuple, start: tuple, step: tuple) -> Any:
     return x
 
 
-def _take(table: Any, indices: Any) -> Any:
-    flat = torch().where(indices < 0, indices + table.shape[0], indices).reshape(-1).long()
-    return table.index_select(0, flat).reshape((*indices.shape, *table.shape[1:]))
+def _take(table: Any, indices: Any, axis: int = 0) -> Any:
+    flat = _from_the_start(indices, table.shape[axis]).reshape(-1)
+    return table.index_select(axis, flat).reshape((*table.shape[:axis], *indices.shape, *table.shape[axis + 1 :]))
 
 
-def _scatter_add(indices: Any, x: Any, rows: int) -> Any:
-    flat = torch().where(indices < 0, indices + rows, indices).reshape(-1).long()
-    rest = x.shape[indices.ndim :]
-    return torch().zeros((rows, *rest), dtype=x.dtype).index_add(0, flat, x.reshape((len(flat), *rest)))
+def _scatter_add(indices: Any, x: Any, rows: int, axis: int = 0) -> Any:
+    flat = _from_the_start(indices, rows).reshape(-1)
+    before, behind = x.shape[:axis], x.shape[axis + indices.ndim :]
+    zeros = torch().zeros((*before, rows, *behind), dtype=x.dtype)
+    return zeros.index_add(axis, flat, x.reshape((*before, len(flat), *behind)))
+
+
+def _from_the_start(indices: Any, size: int) -> Any:
+    return torch().where(indices < 0, indices + size, indices).long()
+
+
+def _add_along_axis(indices: Any, x: Any, size: int, axis: int) -> Any:
+    zeros = torch().zeros((*x.shape[:axis], size, *x.shape[axis + 1 :]), dtype=x.dtype)
+    return zeros.scatter_add(axis, _from_the_start(indices, size), x)
+
+
+def _running(name: str) -> Callable[..., Any]:
+    def run(x: Any, axis: int, reverse: bool) -> Any:
+        out = getattr(torch(), name)(x.flip(axis) if reverse else x, axis, dtype=x.dtype)
+        return out.flip(axis) if reverse else out
+
+    return run
+
+
+def _linear_scan(a: Any, b: Any, axis: int, reverse: bool) -> Any:
+    found: list[Any] = []
+    for i in range(b.shape[axis])[:: -1 if reverse else 1]:
+        found.append(b.select(axis, i) + (a.select(axis, i) * found[-1] if found else 0))
+    return torch().stack(found[:: -1 if reverse else 1], axis) if found else b
+
+
+def _topk(x: Any, k: int, axis: int, largest: bool) -> tuple[Any, Any]:
+    values, indices = torch().sort(x, dim=axis, descending=largest, stable=True)
+    return values.narrow(axis, 0, k), indices.narrow(axis, 0, k)
 
 
 def _iota(shape: tuple, axis: int, dtype: str) -> Any:
@@ -156,6 +189,16 @@ ADAPTED: dict[str, Callable[..., Any]] = {
     "concat": lambda *xs, axis: torch().cat(xs, axis),
     "take": _take,
     "scatter_add": _scatter_add,
+    "take_along_axis": lambda x, indices, axis: x.gather(axis, _from_the_start(indices, x.shape[axis])),
+    "add_along_axis": _add_along_axis,
+    "wrapped": lambda x, size, axis: _from_the_start(x, size),
+    "cumsum": _running("cumsum"),
+    "cumprod": _running("cumprod"),
+    "linear_scan": _linear_scan,
+    "cummax": lambda x, axis: torch().cummax(x, axis),
+    "cummin": lambda x, axis: torch().cummin(x, axis),
+    "sort": lambda x, axis, descending: torch().sort(x, dim=axis, descending=descending, stable=True),
+    "topk": _topk,
     "full": lambda shape, value, dtype: torch().full(shape, value, dtype=dtype_of(dtype)),
     "iota": _iota,
     "dim_scalar": lambda value, dtype="f32": torch().tensor(value, dtype=dtype_of(dtype)),
@@ -182,7 +225,7 @@ def run(graph: Graph, values: Mapping[str, Any], names: tuple[str, ...]) -> tupl
         if not isinstance(o, Literal):
             return env[o]
         # a number takes the dtype of the arrays that it meets
-        others = [v.type.dtype for v in node.values() if v.type.dtype != "bool"] or [node.output.type.dtype]
+        others = [v.type.dtype for v in node.values() if v.type.dtype != "bool"] or [node.outputs[0].type.dtype]
         return torch().tensor(o.value, dtype=dtype_of(others[0]))
 
     for node in graph.nodes:
@@ -191,11 +234,11 @@ def run(graph: Graph, values: Mapping[str, Any], names: tuple[str, ...]) -> tupl
         else:
             attrs = {k: concrete(v, dims) for k, v in node.attrs.items()}
             result = function(node.op)(*(operand(o, node) for o in node.inputs), **attrs)
-        kind = node.output.type
-        shape = tuple(evaluate(d, dims) for d in kind.shape)
-        if tuple(result.shape) != shape:
-            raise Disagreement(f"{node.op} gives shape {tuple(result.shape)} in PyTorch, {shape} here: {node}")
-        env[node.output] = result.to(dtype_of(kind.dtype))
+        for value, tensor in zip(node.outputs, (result,) if len(node.outputs) == 1 else result, strict=True):
+            shape = tuple(evaluate(d, dims) for d in value.type.shape)
+            if tuple(tensor.shape) != shape:
+                raise Disagreement(f"{node.op} gives shape {tuple(tensor.shape)} in PyTorch, {shape} here: {node}")
+            env[value] = tensor.to(dtype_of(value.type.dtype))
     outputs = {n: torch().tensor(v.value) if isinstance(v, Literal) else env[v] for n, v in graph.outputs}
     return outputs, {v.name: env[v] for v in graph.inputs}
 

@@ -328,4 +328,19 @@ def cut_beside(x: Any, index: Any, dim: int, what: str) -> Any:
     return run(OPS["slice"], x, start=(0,) * x.ndim, size=tuple(sizes), step=(1,) * x.ndim)
 
 
+@public
+def windows(x: Any, dimension: int, size: int, step: int) -> Any:
+    """PyTorch's Tensor.unfold: windows of `size` elements along an axis, one every `step`: (..., n, ...) ->
+    (..., (n - size) // step + 1, ..., size)."""
+    x = value(x)
+    axis = normalize_axis(dimension, x.ndim)
+    n = x.shape[axis]
+    if size > n or step < 1:
+        raise TypeRuleError(f"windows of {size} elements every {step} do not fit into the {n} of axis {axis}")
+    first, inside = (run(OPS["iota"], shape=(d,), axis=0, dtype="i64") for d in ((n - size) // step + 1, size))
+    found = take(x, run(OPS["reshape"], first, shape=(*first.shape, 1)) * step + inside, axis)
+    order = (a for a in range(found.ndim) if a != axis + 1)
+    return run(OPS["permute"], found, axes=(*order, axis + 1))
+
+
 __all__ = ["gather", "index_select", "take", "take_along_axis"]

@@ -11,6 +11,7 @@ import pytest
 
 import gradtape as gt
 from gradtape.ir.interp import evaluate_graph
+from gradtape.tracer.mistakes import FUNCTIONS, METHODS
 from layout import package_files
 
 X = np.arange(6, dtype="f4").reshape(2, 3) / 6
@@ -152,6 +153,21 @@ NAMES: list[Case] = [
     (lambda x: x.clone(), "a traced value has no clone: f32[2, 3]", "write x: values are never changed"),
     (lambda x: x.reshpe(3, 2), "a traced value has no reshpe: f32[2, 3]", "write x.reshape"),
 ]
+
+
+def test_names_of_other_libraries() -> None:
+    for name, write in {
+        "cat": "gt.concatenate([x, y], axis)", "Linear": "gt.nn.Linear", "GPT": "gt.models.GPT", "softmx": "gt.softmax",
+        "float32": "np.float32", "eq": "x == y",
+    }.items():  # fmt: skip
+        with pytest.raises(AttributeError, match=f"^gradtape has no {name}; write {re.escape(write)}"):
+            getattr(gt, name)
+    with pytest.raises(AttributeError, match="^gradtape has no zzz$"):
+        gt.zzz
+    assert not [name for name in FUNCTIONS if name in vars(gt)]
+    advised = [name for text in [*FUNCTIONS.values(), *METHODS.values()] for name in re.findall(r"gt\.(\w+)", text)]
+    assert all(hasattr(gt, name) for name in advised)
+
 
 CASES = [*SHAPES, *AXES, *KINDS, *ARGUMENTS, *PYTHON, *NAMES]
 
