@@ -48,7 +48,8 @@ def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: fl
 def count_nonzero(x: Any, axis: Axis = None, keepdims: bool = False, *, dim: Axis = None) -> Any:
     """How many elements over `axis` are not 0, int64."""
     x = value(x)
-    return sum(x if dtype_of(x) == "bool" else run(OPS["not_equal"], x, 0), axis, keepdims, dim=dim)
+    held = x if dtype_of(x) == "bool" else run(OPS["not_equal"], x, 0)
+    return sum(held, axis, keepdims, dim=dim)
 
 
 @public
