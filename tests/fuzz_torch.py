@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import operator
+import warnings
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
@@ -137,9 +138,11 @@ def _iota(shape: tuple, axis: int, dtype: str) -> Any:
 
 def _spread(name: str) -> Callable[..., Any]:
     def reduce(x: Any, axes: tuple[int, ...], keepdims: bool, correction: float = 0) -> Any:
-        if not axes:  # to PyTorch, no axes are all
-            return getattr(torch(), name)(x[..., None], dim=-1, correction=correction)
-        return getattr(torch(), name)(x, dim=axes, keepdim=keepdims, correction=correction)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyTorch's, that elements are no more than the correction
+            if not axes:  # to PyTorch, no axes are all
+                return getattr(torch(), name)(x[..., None], dim=-1, correction=correction)
+            return getattr(torch(), name)(x, dim=axes, keepdim=keepdims, correction=correction)
 
     return reduce
 
