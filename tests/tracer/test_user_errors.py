@@ -307,7 +307,8 @@ MODELS: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: gt.nn.Sequential([gt.nn.Linear(3, 4)]), "Sequential: part 0 is a list", "write Sequential(*layers)"),
     (lambda: gt.nn.Sequential("relu"), "Sequential: part 0 is a str", "write a Module or a function"),
     (lambda: gt.compile(Net())(None), "argument 0: got None, not an array or a number", ""),
-    (lambda: gt.compile(Net())({"x": X}), "argument 0: got a dict, not an array or a number", ""),
+    (lambda: gt.compile(Net())({"x": X}), "matmul: got a dict, not an array or a number: {'x':", "w: f32[3, 4]"),
+    (lambda: gt.compile(Net())((X, {"y": [None]})), "argument 0[1]['y']: an array of dtype object is not", "numbers"),
     (
         lambda: gt.compile(Net())([[1.0], [1.0, 2.0]]),
         "argument 0: the lists in [[1.0], [1.0, 2.0]] are not equally",
