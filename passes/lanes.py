@@ -49,8 +49,8 @@ def side_by_side(sections: Sequence[Section], array: Callable[[int, str], int]) 
     """The sections with the lanes innermost. `array(result, dtype)` is the access to the array that holds a result."""
     home = {s.result: i for i, section in enumerate(sections) if section.level != "once" for s in section.stmts}
     dtypes = {s.result: s.dtype for section in sections for s in section.stmts}
-    used = {(a, i) for i, section in enumerate(sections) for s in section.stmts for a in s.args if a in home}
-    kept = {a for a, i in used if home[a] != i}
+    used = {(a, i) for i, section in enumerate(sections) for s in section.stmts for a in s.args if isinstance(a, int)}
+    kept = {a for a, i in used if home.get(a, i) != i}
     fresh = count(max(dtypes, default=0) + 1)
 
     def access(result: int) -> tuple[str, int]:
@@ -67,7 +67,7 @@ def side_by_side(sections: Sequence[Section], array: Callable[[int, str], int]) 
         loaded: dict[int | object, int] = {}
         for s in section.stmts:
             for a in s.args:
-                if a in kept and home[a] != i and a not in loaded:
+                if isinstance(a, int) and a in kept and home[a] != i and a not in loaded:
                     loaded[a] = next(fresh)
                     stmts.append(Stmt(loaded[a], "load", (), dtypes[a], (access(a),)))
             s = replace(s, args=tuple(loaded.get(a, a) for a in s.args))
