@@ -28,7 +28,9 @@ def nanmean(x: Any, axis: Axis = None, keepdims: bool = False, *, dim: Axis = No
     """Arithmetic mean over `axis` of the elements that are not NaN; NaN where there are none."""
     x = as_float(x)
     over = {"axis": axis, "keepdims": keepdims, "dim": dim, "keepdim": keepdim}
-    return nansum(x, **over) / sum(astype(run(OPS["logical_not"], isnan(x)), dtype_of(x)), **over)
+    count = sum(astype(run(OPS["logical_not"], isnan(x)), dtype_of(x)), **over)
+    mean = run(OPS["div"], nansum(x, **over), count)
+    return mean
 
 
 @public

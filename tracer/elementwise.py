@@ -156,6 +156,7 @@ def bitwise_invert(x: Any) -> Any:
     return run(OPS["logical_not" if type_of_operand(x).dtype == "bool" else "bitwise_invert"], x)
 
 
+@public
 def positive(x: Any) -> Any:
     """x itself"""
     return value(x)

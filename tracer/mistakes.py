@@ -116,19 +116,21 @@ def has_function(name: str) -> bool:
 def signature_fact(function: Callable[..., Any], error: TypeError) -> str:
     """The fact of a call that does not fit the function's signature: what is wrong, what it takes, what to write."""
     text = str(error)
-    fact = text.split("() ", 1)[-1]
     signature = inspect.signature(function)
-    shown = signature.replace(
-        parameters=[p.replace(annotation=p.empty) for p in signature.parameters.values()],
-        return_annotation=signature.empty,
-    )
-    fact += f"; it takes {shown}"
+    fact = f"{text.split('() ', 1)[-1]}; it takes {parameters_of(function)}"
     quoted = text.split("'")
     if "keyword argument" not in text or len(quoted) < 3:
         return fact
     near = difflib.get_close_matches(quoted[1], list(signature.parameters), 1)
     advice = KEYWORDS.get(quoted[1]) or (f"{near[0]}=" if near else "")
     return fact + (f"; write {advice}" if advice else "")
+
+
+def parameters_of(function: Callable[..., Any]) -> inspect.Signature:
+    """What a function takes, without the types."""
+    signature = inspect.signature(function)
+    named = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return signature.replace(parameters=named, return_annotation=signature.empty)
 
 
 class OnlyHere:

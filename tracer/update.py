@@ -41,6 +41,7 @@ class At:
         return at_add(self._x, self._key, run(OPS["neg"], v))
 
 
+@public
 def at(x: Any) -> At:
     """`at(x)[key].set(v)`: what `x.at[key].set(v)` does on a traced value, on NumPy arrays as well."""
     return At(value(x))
