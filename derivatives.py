@@ -56,8 +56,9 @@ def value_and_grad(fn: Any, argnums: int | Sequence[int] = 0) -> Callable[..., t
             places.append(place)
 
         def or_zeros(g: Any, of: Value) -> Any:  # a part of a container that is not used
-            zeros = {"shape": of.type.shape, "value": 0.0, "dtype": of.type.dtype}
-            return builder.emit(OPS["full"], (), zeros) if g is None else g
+            if g is None:
+                g = builder.emit(OPS["full"], (), {"shape": of.type.shape, "value": 0.0, "dtype": of.type.dtype})
+            return g
 
         value: Any = fn(*args)
         if not hasattr(value, "_builder") or value.shape != () or not value.type.is_float:
