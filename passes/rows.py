@@ -380,7 +380,8 @@ def build_rows(
             Access(place.dtype, kinds, place.mode, virtual, *_beside(place, steps, builder.places, strides))
         )
     row = product(sizes[outer:])
-    short = diagonal >= 0 or (isinstance(row, int) and row < SHORT and row % WIDEST_VECTOR != 0)
+    few = isinstance(row, int) and row < SHORT and row % WIDEST_VECTOR != 0
+    short = diagonal >= 0 or (few and not builder.lanes)
     program = RowProgram(outer, len(sizes) - outer, tuple(accesses), sections, len(builder.dims), diagonal, short)
     program = _renumbered(program)
     places = [
