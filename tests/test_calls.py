@@ -127,3 +127,22 @@ def test_the_draws_of_steps_do_not_depend_on_other_calls() -> None:
             losses.append(float(step(x, y)))
         found.append(losses)
     assert found[0] == found[1] and len(set(found[0])) == 3
+
+
+# names of arguments ---------------------------------------------------------------------------------------------------
+class Shadowing(gt.Module):
+    def __init__(self) -> None:
+        self.x = gt.Parameter(np.ones(3, "f4"))
+
+    def forward(self, x: Any) -> Any:
+        return x * self.x
+
+
+@pytest.mark.parametrize("target", [Shadowing(), lambda seed: seed * 2.0, lambda *step: step[0] + 1.0])
+def test_an_argument_may_be_called_as_something_else_is(target: Any) -> None:
+    """Its name gets an underscore; sizes that differ become symbolic all the same."""
+    program = gt.compile(target, threads=1)
+    for n in (2, 4, 5, 6):
+        x = np.ones((n, 3), "f4")
+        np.testing.assert_array_equal(program(x), target(x))
+    assert [len(family.variants) for family in program._programs.families.values()] == [2]
