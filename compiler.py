@@ -26,6 +26,8 @@ from .programs import STAGES, Programs, Variant
 from .runtime.program import IndexOutOfRange, NotFinite
 from .runtime.threads import available_cpus
 from .tracer.module import Module, Parameter
+from .tracer.rng import initial_seed
+from .tracer.structure import rebuild
 from .tracer.trace import Spec
 from .watching import Watch
 
@@ -76,7 +78,7 @@ class Compiled:
         self.threads = threads if threads is not None else available_cpus()
         if self.threads < 1:
             raise ValueError(f"threads is at least 1, not {threads}")
-        self.seed = 0
+        self.seed = initial_seed()
         self.last: Last | None = None
         self.examples: tuple[Any, ...] | None = None  # what compile() was given: arrays or specs
         self._step = 0
@@ -109,7 +111,7 @@ class Compiled:
             self._step += 1
             self.last = Last(float(out["loss"]), float(out["grad_norm"]), float(lrs[0]))
             if self._watch is not None:
-                self._watch.after_step(self._step, variant.traced, [inputs[name] for name in variant.names])
+                self._watch.after_step(self._step, variant.traced, variant.traced.arguments.restore(inputs))
             return out["loss"][()]
 
     def value_and_grad(self, *batch: Any) -> tuple[Any, dict[str, np.ndarray]]:
@@ -137,19 +139,26 @@ class Compiled:
     def prepare(self, entry: str, train: bool, examples: Sequence[Any]) -> None:
         """Traces and compiles an entry for example arrays or specs, without running it."""
         with self._lock:
-            self._latest = self._programs.variant(
-                entry, train, [e if isinstance(e, Spec) else _as_array(e, i) for i, e in enumerate(examples)]
-            )
+            given = [_as_arrays(e, f"argument {i}", specs=True) for i, e in enumerate(examples)]
+            self._latest = self._programs.variant(entry, train, given)[0]
 
     def _prepare(self, entry: str, train: bool, args: Sequence[Any]) -> tuple[Variant, dict[str, Any]]:
-        arrays = [_as_array(a, i) for i, a in enumerate(args)]
-        variant = self._programs.variant(entry, train, arrays)
+        given = [_as_arrays(a, f"argument {i}") for i, a in enumerate(args)]
+        variant, arrays = self._programs.variant(entry, train, given)
         self._latest = variant
         inputs: dict[str, Any] = dict(zip(variant.names, arrays, strict=True))
         for name, index, _ in variant.program.tape.inputs:
             if variant.program.tape.buffers[index].segment == "scalar" and name in ("seed", "step"):
-                inputs[name] = np.int64(self.seed if name == "seed" else self._step)
+                inputs[name] = np.int64(self._step if name == "step" else self._seed_of_call(entry))
         return variant, inputs
+
+    def _seed_of_call(self, entry: str) -> int:
+        """Steps draw by their number, so that a training that goes on from a checkpoint is the same; what other calls
+        draw differs from call to call by the upper half of the seed, and takes nothing from the steps."""
+        if entry == "step":
+            return self._seed
+        self._calls += 1
+        return self._seed ^ ((self._calls - 1) % 2**31) << 32
 
     def _run(self, variant: Variant, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         try:
@@ -161,6 +170,16 @@ class Compiled:
             first = first_not_finite(graph, {v.name: known[v.name] for v in graph.inputs})
             fact = f"step {self._step}: {error}; weights and optimizer state are as before the step"
             raise NotFinite(f"{fact}\n  {first}" if first else fact) from None
+
+    @property
+    def seed(self) -> int:
+        """The seed of all random numbers: at first that of `gt.manual_seed`. Every call draws fresh ones, as in
+        PyTorch; when the seed is set, calls other than steps start again with the first ones."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._seed, self._calls = int(seed), 0
 
     # state ----------------------------------------------------------------------------------------------------------
     @property
@@ -264,7 +283,8 @@ def compile(
     """Compiles a Module or a function of arrays.
 
     model_or_fn   a Module, or a function of NumPy-like arrays
-    examples      arrays, or `gt.spec(("B", 64), "i64")`: trace now instead of at the first call
+    examples      arrays, or `gt.spec(("B", 64), "i64")`: trace now instead of at the first call. As in calls, tuples,
+                  lists and dicts of them are arguments too: `(h, c)`
     loss          `loss(model(*inputs), target)` -> float scalar, or `gt.objective(f)` with `f(model, *batch)`
     optimizer     gt.AdamW(lr=1e-3), ... or a function `(param, grad, state, scalars) -> (new_param, new_state)`
     lint          "error": a model in which a parameter cannot learn is refused with a LintError, and what may be meant
@@ -285,16 +305,40 @@ def compile(
 
 
 # helpers ------------------------------------------------------------------------------------------------------------
-def _as_array(x: Any, position: int) -> np.ndarray:
+def _as_arrays(x: Any, where: str, specs: bool = False, inside: bool = False) -> Any:
+    """An argument with arrays in the place of what is one. Dicts, and lists and tuples that hold arrays, are
+    containers, in which None, bools and strings stay what they are; lists of numbers are arrays."""
+    if isinstance(x, dict):
+        return {k: _as_arrays(v, f"{where}[{k!r}]", specs, True) for k, v in x.items()}
+    if not is_input(x):
+        return rebuild(x, [_as_arrays(v, f"{where}[{i}]", specs, True) for i, v in enumerate(x)])
+    if (specs and isinstance(x, Spec)) or (inside and (x is None or isinstance(x, (bool, str, bytes)))):
+        return x
+    return _as_array(x, where)
+
+
+def is_input(x: Any) -> bool:
+    """Whether an argument is one input: an array, a number, (nested) lists of numbers; not a container of arrays."""
+    if isinstance(x, (list, tuple)):
+        return all(is_input(i) and (isinstance(i, np.generic) or not is_whole(i)) for i in x)
+    return not isinstance(x, dict)
+
+
+def is_whole(x: Any) -> bool:
+    return isinstance(x, Spec) or hasattr(x, "__array__")
+
+
+def _as_array(x: Any, where: str) -> np.ndarray:
     try:
         array = np.asarray(x)
     except ValueError:
-        raise TypeError(f"argument {position}: the lists in {shown(x)} are not equally long") from None
+        raise TypeError(f"{where}: the lists in {shown(x)} are not equally long") from None
     if array.dtype.kind not in "fiub":
         fact = objection(x) or f"an array of dtype {array.dtype} is not one of numbers"
-        raise TypeError(f"argument {position}: {fact}")
+        raise TypeError(f"{where}: {fact}")
     if array.dtype == np.float16:
-        raise TypeError(f"argument {position}: dtype float16 is not one of {', '.join(DTYPES)}; write x.astype('f4')")
+        listed = ", ".join(DTYPES)
+        raise TypeError(f"{where}: dtype float16 is not one of {listed}; write x.astype('float32')")
     if array.dtype not in DTYPES.values():
         array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float64)
     if not isinstance(x, (np.ndarray, np.generic)) and array.dtype == np.float64:

@@ -31,7 +31,8 @@ from .passes.simplify import simplify
 from .runtime.program import Arena, GuardViolation, Program, compile_tape
 from .store import Store
 from .tracer.module import Module, Parameter
-from .tracer.trace import Spec, Traced, trace
+from .tracer.structure import flatten
+from .tracer.trace import Spec, Traced, is_array, trace
 
 STAGES = ("traced", "differentiated", "fused", "tape")
 
@@ -84,19 +85,26 @@ class Programs:
         self.families: dict[tuple, Family] = {}
         self._exact: dict[tuple, Variant] = {}  # by everything that decides, sizes too: the quick way
 
-    def variant(self, entry: str, train: bool, arrays: Sequence[Any]) -> Variant:
-        """The program that serves an entry for arrays or specs, traced and compiled where there is none yet."""
+    def variant(self, entry: str, train: bool, args: Sequence[Any]) -> tuple[Variant, list[Any]]:
+        """The program that serves an entry for arguments, traced and compiled where there is none yet, and the arrays
+        (or specs) in them, in the order of its inputs."""
+        structure, leaves = flatten(args, "", is_array)
+        arrays = [leaf for _, leaf in leaves]
+        nesting = "" if all(is_array(a) for a in args) else repr(structure.tree)
+        return self._variant(entry, train, args, arrays, nesting), arrays
+
+    def _variant(self, entry: str, train: bool, args: Sequence[Any], arrays: Sequence[Any], nesting: str) -> Variant:
         kinds = tuple((dtype_name(a.dtype), len(a.shape)) for a in arrays)
         derived = entry in ("step", "value_and_grad")
         if derived and self.model is None and not self.store.parameters:
-            self.store.note(self._trace(entry, train, arrays, {}))  # what a function trains is known once it is traced
-        key = (entry, train, kinds, self.store.trainable() if derived else (), self.store.modes())
+            self.store.note(self._trace(entry, train, args, {}))  # what a function trains is known once it is traced
+        key = (entry, train, kinds, nesting, self.store.trainable() if derived else (), self.store.modes())
         family = self.families.setdefault(key, Family())
         shapes = tuple(tuple(a.shape) for a in arrays)
         if (key, shapes) in self._exact:
             return self._exact[key, shapes]
         if any(isinstance(a, Spec) for a in arrays):
-            family.variants.append(self._build(entry, train, arrays, {}))
+            family.variants.append(self._build(entry, train, args, {}))
             return family.variants[-1]
         for variant in family.variants:
             if variant.fits(arrays):
@@ -105,24 +113,25 @@ class Programs:
         family.shapes.append(shapes)
         dims = _symbolic_axes(family.shapes)
         try:
-            variant = self._build(entry, train, arrays, dims)
+            variant = self._build(entry, train, args, dims)
         except (TypeError, ValueError):
             family.shapes.pop()
             if not dims:
                 raise
             # with the sizes of this call alone: it works, or its error has numbers in it
-            variant = self._build(entry, train, arrays, {})
+            variant = self._build(entry, train, args, {})
         if not variant.fits(arrays):
             raise GuardViolation(f"the traced program does not serve the shapes {shapes} it was traced for")
         family.variants.append(variant)
         return variant
 
-    def _trace(self, entry: str, train: bool, arrays: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Traced:
-        names = input_names(self.target, self.loss, entry, len(arrays))
-        axes = {names[arg]: {a: d for (g, a), d in dims.items() if g == arg} for arg, _ in dims}
+    def _trace(self, entry: str, train: bool, args: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Traced:
+        names = input_names(self.target, self.loss, entry, len(args))
+        paths = [path for name, arg in zip(names, args, strict=True) for path, _ in flatten(arg, name, is_array)[1]]
+        axes = {paths[number]: {a: d for (n, a), d in dims.items() if n == number} for number, _ in dims}
         return trace(
             entry_function(self.target, self.loss, entry),
-            *arrays,
+            *args,
             module=self.model,
             name=graph_name(self.target),
             train=train,
@@ -131,8 +140,8 @@ class Programs:
             known=self.store.names,
         )
 
-    def _build(self, entry: str, train: bool, arrays: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Variant:
-        traced = self._trace(entry, train, arrays, dims)
+    def _build(self, entry: str, train: bool, args: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Variant:
+        traced = self._trace(entry, train, args, dims)
         self.store.note(traced)
         graph = traced.graph
         if entry != "forward":
@@ -226,7 +235,7 @@ def _scalars(tape: Tape) -> tuple[tuple[str, np.dtype, int | None], ...]:
 
 
 def _symbolic_axes(shapes: Sequence[tuple[tuple[int, ...], ...]]) -> dict[tuple[int, int], Dim]:
-    """(argument, axis) -> Dim for axes whose size has differed between calls; sizes that always agreed share one."""
+    """(array, axis) -> Dim for axes whose size has differed between calls; sizes that always agreed share one."""
     columns: dict[tuple[int, int], tuple[int, ...]] = {}
     for arg, shape in enumerate(shapes[0]):
         for axis in range(len(shape)):

@@ -45,9 +45,9 @@ def probe(subject: Subject, traced: Traced, trainable: list[str]) -> Probe:
 # a small shape -------------------------------------------------------------------------------------------------------
 def _small(subject: Subject, traced: Traced) -> Subject:
     """The subject with the smallest of some shapes that its Python takes."""
-    for example in (_cut(subject.example, BATCH, LENGTH), _cut(subject.example, BATCH, None)):
-        smaller = replace(subject, example=example)
-        if all(np.shape(a) == np.shape(b) for a, b in zip(example, subject.example, strict=True)):
+    for length in (LENGTH, None):
+        smaller = replace(subject, example=_cut(subject, BATCH, length))
+        if all(np.shape(a) == np.shape(b) for (_, a), (_, b) in zip(smaller.arrays, subject.arrays, strict=True)):
             continue
         with subject.untouched(traced):
             try:
@@ -59,16 +59,16 @@ def _small(subject: Subject, traced: Traced) -> Subject:
     return subject
 
 
-def _cut(example: tuple[Any, ...], batch: int, length: int | None) -> tuple[Any, ...]:
-    arrays = [np.asarray(a) for a in example]
+def _cut(subject: Subject, batch: int, length: int | None) -> tuple[Any, ...]:
+    arrays = [np.asarray(a) for _, a in subject.arrays]
     ids = {a.shape[1] for a in arrays if a.ndim >= 2 and a.dtype.kind in "iu"}
-    out = []
-    for a in arrays:
+
+    def cut(example: Any) -> np.ndarray:
+        a = np.asarray(example)
         a = a[:batch] if a.ndim else a
-        if length is not None and a.ndim >= 2 and a.shape[1] in ids:
-            a = a[:, :length]
-        out.append(a)
-    return tuple(out)
+        return a[:, :length] if length is not None and a.ndim >= 2 and a.shape[1] in ids else a
+
+    return subject.changed(cut)
 
 
 # the run -------------------------------------------------------------------------------------------------------------
@@ -164,9 +164,7 @@ class _Run:
         """The arrays of the call, floats in the precision of the run."""
         if kind != "f64":
             return self.subject.example
-        return tuple(
-            np.asarray(a, np.float64) if np.asarray(a).dtype.kind == "f" else a for a in self.subject.example
-        )  # fmt: skip
+        return self.subject.changed(lambda a: np.asarray(a, np.float64) if np.asarray(a).dtype.kind == "f" else a)
 
     # finite differences -----------------------------------------------------------------------------------------------
     def scalar(self) -> float:

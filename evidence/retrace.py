@@ -82,7 +82,7 @@ def _perturbed(subject: Subject, traced: Traced, random: set[Site]) -> list[Chan
 
 def _with_other_inputs(subject: Subject, traced: Traced, random: set[Site]) -> list[Change]:
     """What changes with the numbers of the inputs; sizes stay."""
-    found = changes(traced, replace(subject, example=tuple(map(_other, subject.example))).trace())
+    found = changes(traced, replace(subject, example=subject.changed(_other)).trace())
     return [c for c in found if c.site not in random]
 
 
@@ -142,9 +142,9 @@ def _attributes_differ(a: Node, b: Node) -> bool:
 
 def _pinned(subject: Subject) -> list[Pinned]:
     """Where the program depends on the size of its batch: the lines that need the number behind the first axis."""
-    sizes = {np.shape(a)[0] for a in subject.example if np.ndim(a)}
+    sizes = {np.shape(a)[0] for _, a in subject.arrays if np.ndim(a)}
     if len(sizes) != 1:
         return []
-    dims = {n: {0: "batch"} for n, a in zip(subject.names, subject.example, strict=True) if np.ndim(a)}
+    dims = {n: {0: "batch"} for n, a in subject.arrays if np.ndim(a)}
     graph = subject.trace(dims=dims).graph
     return [Pinned(g.where, str(g)) for g in graph.guards if g.op == "==" and g.where]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..ir.build import at_line
 from ..ir.graph import Literal, Node
 from ..ir.tape import Callback, Operand, View
 from ..ir.types import broadcast
@@ -60,11 +61,9 @@ def put_together(to: Lowering, node: Node) -> None:
 
 def callback(to: Lowering, node: Node) -> None:
     if to.root is not to:
-        at = f" at {node.location}" if node.location else ""
-        raise TypeError(
-            f"the callback {node.attrs['function']}{at} stands in a loop, which runs without Python\n"
-            "  write a Python loop, or call it once for all rounds"
-        )
+        fact = f"the callback {node.attrs['function']} stands in a loop, which runs without Python"
+        write = "  write a Python loop, or call it once for all rounds: before the loop, or on its stacked results"
+        raise TypeError("\n".join([fact, *at_line(node.location), write]))
     args = tuple(o.value if isinstance(o, Literal) else (to.view(o), o.type) for o in node.inputs)
     for value in node.outputs:
         to.views[value] = to.dense(value)

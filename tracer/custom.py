@@ -171,7 +171,7 @@ class CustomVjp:
                 fits = same_shape(actual.shape, expected.shape)
                 raise RuleError(
                     f"the backward of {self._name} gives {actual} as the gradient of {name}: {expected}{where}\n"
-                    f"  write {f'gradient.astype({expected.dtype!r})' if fits else _SHAPE}"
+                    f"  write {f'gradient.astype({DTYPES[expected.dtype].name!r})' if fits else _SHAPE}"
                 )
             found[f"grad.{index}"] = gradient
         return found

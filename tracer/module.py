@@ -183,7 +183,7 @@ class Parameter(Stored):
         if requires_grad and self._array.dtype.kind != "f":
             raise TypeError(
                 f"a Parameter of dtype {self._array.dtype} cannot have a gradient; "
-                "write Parameter(array.astype('f4')), or gt.buffer(array) for what is not trained"
+                "write Parameter(array.astype('float32')), or gt.buffer(array) for what is not trained"
             )
         self.requires_grad = requires_grad
         return self

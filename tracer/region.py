@@ -18,7 +18,7 @@ from .module import Buffer
 from .state import TraceError, current_trace, running
 from .structure import Structure
 from .tensors import Tensor
-from .trace import _argument_names, _flatten_arguments
+from .trace import _argument_names, _flatten_arguments, _unlike_stored
 
 
 class RegionTrace(Trace):
@@ -132,7 +132,7 @@ def is_operand(x: Any) -> bool:
 
 def operands_of(fn: Callable[..., Any], args: tuple) -> tuple[Structure, list[tuple[str, Any]]]:
     """How the arguments of `fn` are nested, and those that are operands with their names."""
-    return _flatten_arguments(args, _argument_names(fn, args, None, set()), is_operand)
+    return _flatten_arguments(args, _unlike_stored(_argument_names(fn, args, None), set()), is_operand)
 
 
 def as_operand(trace: Trace, x: Any) -> Tensor:

@@ -13,7 +13,7 @@ from .attention import attention, attention_grad, attention_words
 from .check import check, check_words
 from .combine import combine, combine_words
 from .conv import conv, conv_words
-from .cumulative import cumsum, linear_scan, running_words
+from .cumulative import cummax, cummin, cumsum, linear_scan, running_words
 from .dynamic import dynamic_read, dynamic_words, dynamic_write
 from .gather import (
     along_words,
@@ -38,6 +38,8 @@ FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]]
     "check": (check, check_words),
     "combine": (combine, combine_words),
     "conv": (conv, conv_words),
+    "cummax": (cummax, running_words),
+    "cummin": (cummin, running_words),
     "cumsum": (cumsum, running_words),
     "dynamic_read": (dynamic_read, dynamic_words),
     "dynamic_write": (dynamic_write, dynamic_words),
