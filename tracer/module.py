@@ -15,6 +15,7 @@ from ..ir.build import Ref, at_line
 from ..ir.foreign import objection
 from ..ir.location import Location, user_location
 from ..ir.types import TypeRuleError, dtype_name
+from .changes import is_setting, note_part, note_setting
 from .mistakes import MODEL, method_advice
 from .state import current_trace, no_gradient_kept
 
@@ -293,7 +294,15 @@ class Module:
         trace = current_trace()
         if trace is not None and any(isinstance(v, Ref) for _, v in _walk(value, "")):
             trace.attribute_stored(self, name, old)
+        if not (is_setting(old) and is_setting(value)):
+            note_part()
+        elif name in self.__dict__ and name != "training":
+            note_setting(self, name, old, value, trace is not None)
         object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        note_part()
+        object.__delattr__(self, name)
 
     def __getattr__(self, name: str) -> NoReturn:
         """Methods of other libraries' modules: what they are here."""
