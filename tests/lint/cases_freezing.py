@@ -52,6 +52,21 @@ case(
 )
 
 case(
+    "GT-F02",
+    params={"w": (8, 8)},
+    broken="""
+    h = h @ self.w
+    h = h - h.sum(0) / len(h)  #!
+    """,
+    healthy="""
+    h = h @ self.w
+    h = h - h.sum(0) / h.shape[0] - h.mean(0)
+    """,
+    kills=(),
+    layers="SKTD",
+)
+
+case(
     "GT-F03",
     params={"w": (8, 8)},
     setup="self.calls = 0",

@@ -49,6 +49,37 @@ case(
     name="GT-D01 global",
 )
 
+OWN = """
+class Part(gt.Module):
+    def __init__(self):
+        self.w = gt.Parameter(draw(8, 8))
+        self.bias = gt.Parameter(draw(8))
+
+    def parameters(self):  #!
+        return [self.w{more}]
+
+    def forward(self, h):
+        return h @ self.w + self.bias
+
+
+def collected(model):
+    parts = [m for m in model.modules() if isinstance(m, Part)]
+    own = {{id(x) for m in parts for x in vars(m).values()}}
+    return [p for p in model.parameters() if id(p) not in own] + [p for m in parts for p in m.parameters()]
+"""
+
+case(
+    "GT-D02",
+    top=(OWN.format(more=""), OWN.replace("  #!", "").format(more=", self.bias")),
+    setup="self.part = Part()",
+    broken="h = self.part(h)",
+    healthy="h = self.part(h)",
+    optimizer="gt.SGD(lr=0.1, params=collected(model))",
+    kills=("part.bias",),
+    layers="SKT",
+    hosts=("transformer", "cnn", "recurrent"),
+)
+
 case(
     "GT-D03",
     params={"v": (8, 8)},

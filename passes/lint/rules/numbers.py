@@ -11,6 +11,7 @@ from ..finding import Finding, Site
 from ..rule import rule
 
 NOISE = 1e-8  # float64 rounds 5e8 times more finely than float32: a gradient that shrinks by more than this is rounding
+ROUNDING = 1e-13  # of the other gradients: 500 roundings of float64
 VANISHED = 1e-8  # of the median parameter's gradient, relative to its size: a float32 sum of both forgets the smaller
 
 
@@ -91,9 +92,7 @@ def vanished(e: Evidence) -> Iterator[Finding]:
     gone = [
         path
         for path, ratio in ratios.items()
-        if ratio < VANISHED * usual
-        and not is_noise(e.probe.gradients[path])
-        and not e.is_explained(path, "error", "warning", "info")
+        if ratio < VANISHED * usual and path not in _noisy(e) and not e.is_explained(path, "error", "warning", "info")
     ]
     if not gone:
         return
@@ -119,10 +118,9 @@ def noise(e: Evidence) -> Iterator[Finding]:
     Right:
         self.key = gt.nn.Linear(8, 8, bias=False)
     """
-    if e.probe is None:
-        return
-    for path, g, _ in _measured(e):
-        if is_noise(g) and not e.is_explained(path, "error", "warning", "info"):
+    for path in _noisy(e):
+        if not e.is_explained(path, "error", "warning", "info"):
+            g = e.probe.gradients[path]  # type: ignore[union-attr]
             param = next(p for p in e.params if p.path == path)
             yield noise.finding(
                 Site.of(param.created),
@@ -133,9 +131,22 @@ def noise(e: Evidence) -> Iterator[Finding]:
             )
 
 
-def is_noise(g: Gradient) -> bool:
-    """Whether a gradient is zero by mathematics: exactly, or what is left shrinks with the spacing of the numbers."""
-    return (g.norm64 == 0.0 and g.norm32 > 0.0) or 0.0 < g.norm64 < NOISE * g.norm32
+def _noisy(e: Evidence) -> list[str]:
+    """The parameters whose gradient is zero by mathematics."""
+    norms = sorted(g.norm64 for _, g, _ in _measured(e))
+    usual = median(norms[len(norms) // 2 :]) if norms else 0.0
+    return [path for path, g, _ in _measured(e) if is_noise(g, usual)]
+
+
+def is_noise(g: Gradient, usual: float) -> bool:
+    """Whether what is there of a gradient shrinks with the spacing of the numbers: that of float64 is nothing beside
+    the float32 one, or both are rounding beside the `usual` gradient, and do not agree. Where both are 0, on this batch
+    perhaps, what is left after a step decides."""
+    if g.norm64 == g.norm32 == 0.0:
+        return 0.0 < g.later < ROUNDING * usual
+    if g.norm64 < NOISE * g.norm32:
+        return True
+    return g.norm64 < ROUNDING * usual and g.noise > 0.5 * max(g.norm64, g.norm32)
 
 
 def _measured(e: Evidence) -> Iterator[tuple[str, Gradient, float]]:
