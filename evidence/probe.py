@@ -13,6 +13,8 @@ import numpy as np
 
 from ..ir.graph import Graph, Node, Value
 from ..ir.interp import Interpreter
+from ..ir.location import Location
+from ..ir.replay import first_spoiled
 from ..ir.types import DTYPES
 from ..models.optim import Optimizer
 from ..passes.autodiff import differentiate
@@ -82,6 +84,7 @@ class _Measured:
     values: Arrays
     traced: Graph
     inputs: Arrays
+    spoiled: Location | None  # where the gradients of a finite loss become NaN or infinite
 
 
 class _Run:
@@ -106,7 +109,7 @@ class _Run:
             measured = (errors.get(path, 0.0), later.get(path, 0.0), moved.get(path, 0.0))
             found[path] = Gradient(_norm(g64), _norm(g32), _norm(g64 - g32), *measured)
         wrong = wrong_rules(exact.traced, {**exact.inputs, **exact.values}) if any(errors.values()) else []
-        return Probe(found, exact.values, wrong=wrong)
+        return Probe(found, exact.values, wrong=wrong, spoiled=exact.spoiled or single.spoiled)
 
     def measured(self, kind: str) -> _Measured:
         """Loss, gradients and all values of the program as it is now, by the interpreter."""
@@ -126,7 +129,12 @@ class _Run:
         grads = {k.removeprefix("grad:"): v for k, v in outputs.items() if k.startswith("grad:")}
         known = {v.name for n in traced.graph.nodes for v in n.outputs}
         kept = {k: v for k, v in values.items() if k in known}
-        return _Measured(full, float(outputs[root]), grads, kept, traced.graph, bound)
+        loss = float(outputs[root])
+        spoiled = None
+        if np.isfinite(loss) and not all(np.isfinite(g).all() for g in grads.values()):
+            first = first_spoiled(full, bound)
+            spoiled = first[0].location if first is not None else None
+        return _Measured(full, loss, grads, kept, traced.graph, bound, spoiled)
 
     def bound(self, traced: Traced, kind: str) -> Arrays:
         """The inputs of the scalar program."""

@@ -147,12 +147,14 @@ class WrongRule:
 class Probe:
     """A run with numbers in float64, at a small shape where the model allows one. `values` holds the arrays of its
     values by the names that these have in the float64 program, `refusal` what stopped the probe;
-    `wrong` are the derivatives that are to blame where a gradient disagrees with differences."""
+    `wrong` are the derivatives that are to blame where a gradient disagrees with differences; `spoiled` is where the
+    first NaN or infinity is made, of a loss that is finite, in the gradients."""
 
     gradients: Mapping[str, Gradient] = field(default_factory=dict)
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
     refusal: str = ""
     wrong: Sequence[WrongRule] = ()
+    spoiled: Location | None = None
 
 
 LOOKS = 4  # fewer looks at a training say nothing about all data

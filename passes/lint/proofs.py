@@ -58,6 +58,10 @@ class Proofs:
         return self.ranges if self.alike_in_value is self.same else ranges(self.graph, self.alike_in_value)
 
     @cached_property
+    def order(self) -> dict[Node, int]:
+        return {node: n for n, node in enumerate(self.graph.nodes)}
+
+    @cached_property
     def constant(self) -> dict[Value, Axes]:
         return constants(self.graph, self.same)
 
@@ -111,9 +115,8 @@ class Proofs:
             source = self._made_constant_by(key[0], by_node)
             if source is not None and killed[key]:
                 killed[source], killed[key] = (*killed[source], *killed[key]), ()
-        order = {node: n for n, node in enumerate(self.graph.nodes)}
         found = [Lost(kind, node, tuple(edges), killed[node, kind]) for (node, kind), edges in by_node.items()]
-        return sorted((lost for lost in found if lost.killed), key=lambda lost: order[lost.node])
+        return sorted((lost for lost in found if lost.killed), key=lambda lost: self.order[lost.node])
 
     def _made_constant_by(self, node: Node, closed: Mapping[tuple[Node, str], object]) -> tuple[Node, str] | None:
         """The first of the closed edges to which an operand of `node` owes that it is constant."""
