@@ -42,7 +42,7 @@ def evidence_of(
     ledger = traced.ledger
     crossings = Crossings(
         ledger.escapes, ledger.reentries, ledger.leaves, ledger.stores, ledger.writes, ledger.refusals, ledger.stale,
-        ledger.cuts,
+        ledger.cuts, ledger.mismatches,
     )  # fmt: skip
     buffers = {path: np.asarray(b.array) for path, b in traced.buffers.items()}
     known = {id(p) for p in (*named.values(), *traced.captured.values())}

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ...ir.crossings import Escape, Leaf, Leak, Reentry, Refusal, Stale, Store, Write
+from ...ir.crossings import Escape, Leaf, Leak, Mismatch, Reentry, Refusal, Stale, Store, Write
 from ...ir.graph import Graph, Operand, Value
 from ...ir.location import Location
 from .finding import Finding, Site
@@ -56,7 +56,8 @@ class Group:
 @dataclass(frozen=True)
 class Crossings:
     """What crossed the boundary with Python during a trace; `cuts` maps values that a `no_grad` block made constant to
-    the line of the block, `refusals` are errors of the tracer that the user's code caught."""
+    the line of the block, `refusals` are errors of the tracer that the user's code caught, `mismatches` derivatives of
+    the user's that are not those of their functions."""
 
     escapes: Sequence[Escape] = ()
     reentries: Sequence[Reentry] = ()
@@ -66,6 +67,7 @@ class Crossings:
     refusals: Sequence[Refusal] = ()
     stale: Sequence[Stale] = ()
     cuts: Mapping[str, Location | None] = field(default_factory=dict)
+    mismatches: Sequence[Mismatch] = ()
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Derivatives that are infinite or NaN where a `where` hides the value: 0 times infinity is NaN.
 
 `where(x > 0, sqrt(x), 0)` gives the masked elements the cotangent 0, and sqrt hands on 0 * inf. It is proved by
-intervals: what an op is given is looked at twice, for elements that the condition selects and for those that it does not.
-Only a condition that keeps a singular place out of the arm is meant; one that has nothing to do with it says nothing.
+intervals: what an op is given is looked at twice, for elements that the condition selects and for those that it does
+not. Only a condition that keeps a singular place out of the arm is meant; one that has nothing to do with it is not.
 """
 
 from __future__ import annotations

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ....ir.graph import Node, Value
 from ....ir.op import OPS
-from ..evidence import Evidence
+from ..evidence import Evidence, WrongRule
 from ..finding import Finding, Site
 from ..flow import Cut
 from ..repair import called_at
@@ -139,23 +139,28 @@ def wrong_backward(e: Evidence) -> Iterator[Finding]:
             return g * saved, gt.sum(g, 0)
     """
     trainable = {p.path for p in e.trainable}
-    for w in e.probe.wrong if e.probe else ():
-        nodes = [n for n in e.flow.graph.nodes if (n.op, n.location) == (w.op, w.at)]
-        sources = [n.inputs[w.operand - 1] for n in nodes]
+    noticed = [(m.op, m.file, m.line, m.operand, _off(m.backward, m.differences)) for m in e.crossings.mismatches]
+    told = {m[:4] for m in noticed}
+    given_none = [c for c in e.cuts if _is_given_none(c)]
+    measured = [(w.op, s.file, s.line, w.operand, w.error) for w in _wrong(e) if (s := Site.of(w.at))]
+    for op, file, line, number, error in (*noticed, *(m for m in measured if m[:4] not in told)):
+        nodes = [n for n in e.flow.graph.nodes if n.op == op and _is_at(n, file, line)]
+        sources = [n.inputs[number - 1] for n in nodes if number <= len(n.inputs)]
         fed = [p for s in sources if isinstance(s, Value) for p in e.flow.would_feed(s) if p in trainable]
-        if fed:
-            own = next((n.attrs["name"] for n in nodes if w.op == "custom_vjp"), "")
+        if fed and not any(c.source in sources for c in given_none):
+            own = next((n.attrs["name" if op == "custom_vjp" else "function"] for n in nodes if op in OWN), "")
             yield wrong_backward.finding(
-                Site.of(w.at),
-                f"the derivative of {own or w.op} is not that of its forward",
-                f"argument {w.operand} is off by {100 * w.error:.2g} % of finite differences",
-                "the derivative of what forward computes, or surrogate=True where another is meant"
+                Site.of(nodes[0].location),
+                f"the derivative of {own or op} is not that of its forward",
+                f"argument {number} is off by {100 * error:.2g} % of finite differences",
+                "the derivative of what forward computes"
+                + (", or surrogate=True where another is meant" if op == "custom_vjp" else "")
                 if own
-                else f"the derivative of this very formula: {OPS[w.op].formula}",
+                else f"the derivative of this very formula: {OPS[op].formula}",
                 fed,
             )
-    for cut in e.cuts:
-        if cut.killed and isinstance(cut.by, Node) and cut.by.op == "custom_vjp" and cut.source.type.is_float:
+    for cut in given_none:
+        if cut.killed and isinstance(cut.by, Node):
             name = cut.by.attrs.get("name", "the function")
             yield wrong_backward.finding(
                 Site.of(cut.by.location),
@@ -164,6 +169,25 @@ def wrong_backward(e: Evidence) -> Iterator[Finding]:
                 f"return the gradient of argument {_slot(cut)} too",
                 cut.killed,
             )
+
+
+def _is_given_none(cut: Cut) -> bool:
+    return isinstance(cut.by, Node) and cut.by.op == "custom_vjp" and cut.source.type.is_float
+
+
+OWN = ("custom_vjp", "callback")  # ops whose derivative is the user's
+
+
+def _wrong(e: Evidence) -> Sequence[WrongRule]:
+    return e.probe.wrong if e.probe else ()
+
+
+def _off(backward: float, differences: float) -> float:
+    return abs(backward - differences) / max(abs(backward), abs(differences), 1e-12)
+
+
+def _is_at(node: Node, file: str, line: int) -> bool:
+    return node.location is not None and (node.location.file, node.location.line) == (file, line)
 
 
 @rule("GT-B09", "error", "S", "an argument that carries no gradient")

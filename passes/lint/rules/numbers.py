@@ -112,8 +112,8 @@ def vanished(e: Evidence) -> Iterator[Finding]:
 
 @rule("GT-G04", "error", "KG", "a derivative that is not finite")
 def not_finite(e: Evidence) -> Iterator[Finding]:
-    """`where` gives the elements that it hides the gradient 0, and where the derivative of what is hidden is infinite or
-    NaN, so is 0 times it. The argument has to be harmless as well. A norm has no derivative at 0 either. What is not
+    """`where` gives the elements that it hides the gradient 0, and where the derivative of what is hidden is infinite
+    or NaN, so is 0 times it. The argument has to be harmless as well. A norm has no derivative at 0 either. What is not
     proved is measured, and NotFinite stops a step before anything is updated.
 
     Broken:
