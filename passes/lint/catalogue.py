@@ -174,12 +174,12 @@ CLASSES: tuple[Class, ...] = (
     ),
     _guarded(
         "G01", "dead ReLU units",
-        "`step.watch()`: units that were 0 for every example of several batches",
+        "`step.watch()`: units that were 0 for every example of several batches; not inside of a scan",
         "lint/test_numbers.py::test_units_that_are_never_on_are_counted_over_batches",
     ),
     _guarded(
         "G02", "saturated activations",
-        "`step.watch()`: the share that is flat at the first look",
+        "`step.watch()`: the share that is flat at the first look; not inside of a scan",
         "lint/test_numbers.py::test_saturation_at_the_start_is_told_once_as_a_warning",
     ),
     _detected("G03", "a gradient that vanishes"),

@@ -66,6 +66,8 @@ def removed(graph: Graph, ranges: Mapping[Value, Range], arrays: Mapping[Value, 
 def _removed(
     node: Node, ranges: Mapping[Value, Range], arrays: Mapping[Value, np.ndarray], known: Mapping[Value, np.ndarray]
 ) -> np.ndarray | None:
+    if is_closed(node):
+        return None
     gone = [_of_operand(o, arrays, known) for o in node.inputs]
     if node.op == "where":
         condition = node.inputs[0]

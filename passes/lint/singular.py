@@ -266,5 +266,5 @@ def at_first(p: Proofs) -> Iterator[Singular]:
             continue
         operand = p.same.of(node.inputs[places[0]])
         found = start[operand] if isinstance(operand, Value) else of_number(operand.value)
-        if any(b.low <= found.low and found.high <= b.high for b in places[1]):
+        if found != p.range_of(operand) and any(b.low <= found.low and found.high <= b.high for b in places[1]):
             yield Singular(node, None, found, True, True)

@@ -88,7 +88,7 @@ def constant_weight(e: Evidence) -> Iterator[Finding]:
                 [p.path],
                 severity="error",
             )
-    for node in e.graph.nodes:
+    for node in e.flow.graph.nodes:
         array = _weight_like(e, node)
         if array is not None and e.flow.needed.intersection(node.outputs):
             yield constant_weight.finding(
@@ -112,7 +112,7 @@ def _weight_like(e: Evidence, node: Node) -> np.ndarray | None:
             source = e.flow.producer.get(operand)
         if source is None or source.op != "constant" or operand in returned:
             continue
-        array = e.graph.constants[source.attrs["digest"]]
+        array = e.flow.graph.constants[source.attrs["digest"]]
         if array.dtype.kind != "f" or array.ndim < 2 or array.size < 4:
             continue
         drawn = len(np.unique(array)) == array.size and abs(array.mean()) < array.std()
@@ -184,7 +184,7 @@ def outside_the_loss(e: Evidence) -> Iterator[Finding]:
         if p.path in told:
             continue  # it left the program, and came back: group A
         computed = e.flow.descendants(value)
-        ends = [n for n in e.graph.nodes if computed.intersection(n.outputs)]
+        ends = [n for n in e.flow.graph.nodes if computed.intersection(n.outputs)]
         yield outside_the_loss.finding(
             Site.of(ends[-1].location if ends else p.created),
             "what is computed from it never reaches the loss",
@@ -291,9 +291,9 @@ def _snapshots(e: Evidence) -> dict[str, Node]:
     """Unread trainable parameters of which the program holds a copy (perhaps cast or transposed) as a constant."""
     unread = [p for p in e.trainable if not e.is_read(p.path) and _telling(p.array)]
     found: dict[str, Node] = {}
-    for node in e.graph.nodes if unread else ():
+    for node in e.flow.graph.nodes if unread else ():
         if node.op == "constant":
-            array = e.graph.constants[node.attrs["digest"]]
+            array = e.flow.graph.constants[node.attrs["digest"]]
             for p in unread:
                 if p.path not in found and _is_copy(array, p.array):
                     found[p.path] = node

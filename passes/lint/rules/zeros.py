@@ -57,7 +57,9 @@ def empty_mask(e: Evidence) -> Iterator[Finding]:
         visible = gt.tril(np.ones((T, T), "f4")) > 0
         p = gt.softmax(gt.where(visible, scores, -np.inf), -1)
     """
-    empty = [(n, rows) for n in e.graph.nodes if (rows := empty_rows(n, e.proofs.removed, e.proofs.same)) is not None]
+    empty = [
+        (n, rows) for n in e.flow.graph.nodes if (rows := empty_rows(n, e.proofs.removed, e.proofs.same)) is not None
+    ]
     empty = [(node, rows) for node, rows in empty if node.output in e.flow.alive]
     told = {v for node, _ in empty for v in e.flow.ancestors(node.output)}
     for lost in e.proofs.lost("factor", "mask"):
@@ -102,7 +104,7 @@ def _divided_by_zero(e: Evidence, node: Node) -> bool:
     below = e.flow.descendants(node.output)
     return any(
         n.op == "div" and e.proofs.range_of(n.inputs[1]) == ZERO and below.intersection(n.values())
-        for n in e.graph.nodes
+        for n in e.flow.graph.nodes
     )
 
 
@@ -239,7 +241,7 @@ def cancelled(e: Evidence) -> Iterator[Finding]:
 def _summed_by(e: Evidence, node: Node) -> Node | None:
     """The first sum or mean below `node`."""
     below = e.flow.descendants(node.output)
-    order = (n for n in e.graph.nodes if n.op in ("sum", "mean") and below.intersection(n.values()))
+    order = (n for n in e.flow.graph.nodes if n.op in ("sum", "mean") and below.intersection(n.values()))
     return next((n for n in order if n.output in e.flow.alive), None)
 
 
