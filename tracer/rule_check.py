@@ -120,9 +120,8 @@ def check_rule(trace: Trace, rule: Rule, operands: Mapping[str, Ref], op: str) -
         if wrong is not None:
             name, rule_gives, differences = wrong
             if _forgiving.get():
-                trace.ledger.mismatch(
-                    op, list(operands).index(name) + 1, rule_gives, differences, defined_at(rule.backward)
-                )
+                place = list(operands).index(name) + 1
+                trace.ledger.mismatch(op, place, rule_gives, differences, defined_at(rule.backward))
                 return False
             raise RuleError(
                 trace.at_line(

@@ -9,7 +9,7 @@ same.py       equal values            ranges.py    intervals                   a
 vanishing.py  where gradient is zero  facts.py     through an op's own rule    patterns.py norms, softmax, also by hand
 starts.py     zeros that never move, units that stay alike                     derivative.py  a rule as a small program
 masks.py      constant masks          unread.py    rows that nobody reads      sizes.py    of the data, or of the model
-probabilities.py, pairing.py          what goes into a loss                     singular.py    where a derivative is infinite
+probabilities.py, pairing.py          what goes into a loss                     singular.py  derivatives without end
 """
 
 from . import rules  # fills RULES

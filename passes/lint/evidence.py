@@ -205,9 +205,8 @@ class Evidence:
             object.__setattr__(self, "flow", Flow(self.graph, self.roots, self.crossings.reentries))
         if self.proofs is None:
             arrays = {p.path: p.array for p in self.params}
-            object.__setattr__(
-                self, "proofs", Proofs(self.flow.graph, self.flow, arrays, [p.path for p in self.trainable])
-            )
+            trainable = [p.path for p in self.trainable]
+            object.__setattr__(self, "proofs", Proofs(self.flow.graph, self.flow, arrays, trainable))
 
     @property
     def roots(self) -> list[Value]:

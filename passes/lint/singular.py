@@ -30,7 +30,7 @@ OUTSIDE_ONE = [Range(-INF, -1), Range(1, INF)]
 # where the derivative of an op is not finite, in the operand with this number
 PLACES: dict[str, tuple[int, list[Range]]] = {
     "sqrt": (0, BELOW_ZERO), "rsqrt": (0, BELOW_ZERO), "div": (1, NOTHING), "reciprocal": (0, NOTHING),
-    **{name: (0, NOTHING) for name in ("log", "log2", "log10")}, "log1p": (0, [Range(-1, -1)]),
+    **dict.fromkeys(("log", "log2", "log10"), (0, NOTHING)), "log1p": (0, [Range(-1, -1)]),
     "asin": (0, OUTSIDE_ONE), "acos": (0, OUTSIDE_ONE), "acosh": (0, [Range(-INF, 1)]),
     "atanh": (0, [Range(-1, -1), Range(1, 1)]),
 }  # fmt: skip

@@ -71,7 +71,7 @@ def test_recurrent_layers_have_no_findings(kind):
     assert not report.findings and "no probe" not in str(report)
 
 
-# what is proved inside of a body must hold for every round -------------------------------------------------------------
+# what is proved inside of a body must hold for every round ------------------------------------------------------------
 class Body(gt.Module):
     """A scan whose body is a function of the module, the carry and the inputs of a round."""
 

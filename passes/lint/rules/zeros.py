@@ -57,10 +57,8 @@ def empty_mask(e: Evidence) -> Iterator[Finding]:
         visible = gt.tril(np.ones((T, T), "f4")) > 0
         p = gt.softmax(gt.where(visible, scores, -np.inf), -1)
     """
-    empty = [
-        (n, rows) for n in e.flow.graph.nodes if (rows := empty_rows(n, e.proofs.removed, e.proofs.same)) is not None
-    ]
-    empty = [(node, rows) for node, rows in empty if node.output in e.flow.alive]
+    found = ((n, empty_rows(n, e.proofs.removed, e.proofs.same)) for n in e.flow.graph.nodes)
+    empty = [(node, rows) for node, rows in found if rows is not None and node.output in e.flow.alive]
     told = {v for node, _ in empty for v in e.flow.ancestors(node.output)}
     for lost in e.proofs.lost("factor", "mask"):
         if _masks(e, lost) and lost.node.output not in told:
