@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...ir.graph import Literal, Node, Operand, Value
 from ...ir.op import OPS
@@ -232,23 +232,23 @@ def _touches(a: Range, b: Range) -> bool:
     return max(a.low, b.low) == min(a.high, b.high)
 
 
-def _range_in(p: Proofs, operand: Operand, env: Mapping[Value, Range]) -> Range:
+def _range_in(p: Proofs, operand: Operand, env: Mapping[Any, Range]) -> Range:
     if isinstance(operand, Literal):
         return of_number(operand.value)
     operand = p.same.of(operand)
-    return env[operand] if operand in env else p.range_of(operand)  # type: ignore[index]
+    return env[operand] if operand in env else p.range_of(operand)
 
 
 def _ranges_in(p: Proofs, nodes: Sequence[Node], case: Case) -> dict[Value, Range]:
     """The ranges of the values of an arm in one case."""
-    env = {p.same.of(value): r for value, r in case.items()}
+    env: dict[Any, Range] = {p.same.of(value): r for value, r in case.items()}
     for node in nodes:
         operands = [p.same.of(o) for o in node.inputs]
         for value in node.outputs:
             if p.same.of(value) not in env:
                 given = [_range_in(p, o, env) for o in operands]
                 env[value] = transfer(node, value, operands, given, p.graph.constants)
-    return env  # type: ignore[return-value]
+    return env
 
 
 # the first step ---------------------------------------------------------------------------------------------------
