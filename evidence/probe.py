@@ -37,11 +37,14 @@ Arrays = dict[str, np.ndarray]
 
 def probe(subject: Subject, traced: Traced, trainable: list[str]) -> Probe:
     """Measures the gradients of the parameters in `trainable`; what stops it is told as `refusal`."""
-    with subject.untouched(traced), np.errstate(all="ignore"):
-        try:
-            return _Run(_small(subject, traced), trainable).probe()
-        except Exception as error:  # the user's Python may end in any way
-            return Probe(refusal=f"{type(error).__name__}: {error}")
+    small, found = _small(subject, traced), Probe()
+    for each in [small] if small is subject else [small, subject]:  # indices may need the sizes of the example
+        with subject.untouched(traced), np.errstate(all="ignore"):
+            try:
+                return _Run(each, trainable).probe()
+            except Exception as error:  # the user's Python may end in any way
+                found = Probe(refusal=f"{type(error).__name__}: {error}")
+    return found
 
 
 # a small shape -------------------------------------------------------------------------------------------------------
@@ -267,7 +270,7 @@ class _Run:
         for number in (1, 2):
             for p in wanted:
                 group = _group(optimizer, self.parameters[p])
-                if group is None:
+                if group is None or p not in gradients:  # Python took another way this time
                     continue
                 rule = optimizer.with_options(optimizer.groups[group][1])
                 scalars = {"lr": optimizer.learning_rate(number, group), "step": float(number)}

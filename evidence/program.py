@@ -37,7 +37,7 @@ def evidence_of(
     params += [
         _param(path, p, model is None, [], optimizer, omitted)
         for path, p in traced.captured.items()
-        if not _is_of_another_model(p, traced, model)
+        if p.in_trace or not _is_of_another_model(p, traced, model)
     ]
     ledger = traced.ledger
     crossings = Crossings(

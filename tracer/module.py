@@ -147,6 +147,10 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
     def __int__(self) -> int:
         return int(self._resolve())
 
+    def __format__(self, spec: str) -> str:
+        value = self._resolve()
+        return format(value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value, spec)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self._resolve(), dtype=dtype, copy=copy)
 

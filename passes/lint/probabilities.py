@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ...ir.graph import Literal, Node, Operand, Value
 from .evidence import Evidence
+from .intervals import UNIT
 from .patterns import share, taken_away
-from .ranges import UNIT
 
 LOSSES = {
     "nll_from_logits": "cross_entropy",

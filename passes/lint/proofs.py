@@ -12,8 +12,9 @@ from ...ir.dims import DimScope, dim_scope
 from ...ir.graph import Graph, Node, Operand, Value
 from .along import Axes, constants
 from .flow import Edge, Flow
+from .intervals import Range, of_number
 from .masks import removed, static_arrays
-from .ranges import Range, of_number, ranges
+from .ranges import ranges
 from .same import Same
 from .sizes import Sizes
 from .starts import Stuck, Units, alike, stuck

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from ...ir.graph import Literal, Node, Operand, Value
 from ...ir.op import OPS
-from .ranges import INF, ONE, ZERO, Range, of_array, of_number, ranges, transfer
+from .intervals import INF, ONE, ZERO, Range, of_array, of_number
+from .ranges import ranges, transfer
 
 if TYPE_CHECKING:
     from .proofs import Proofs

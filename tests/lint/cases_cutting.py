@@ -703,3 +703,41 @@ case(
     says="argument 2",
     layers=STATIC,
 )
+
+# programs that were tried ----------------------------------------------------------------------------------------------
+case(
+    "GT-B06",
+    name="B06-reversed-after-a-bias",
+    params={"w": (8, 8), "b": (8,)},
+    broken="""
+    z = h @ self.w + self.b
+    q = gt.round(z)
+    h = q + gt.stop_gradient(z - q)  #!
+    """,
+    healthy="""
+    z = h @ self.w + self.b
+    q = gt.round(z)
+    h = z + gt.stop_gradient(q - z)
+    """,
+    kills=("w", "b", "upstream"),
+    layers=STATIC,
+)
+case(
+    "GT-B06",
+    name="B06-codebook-without-its-loss",
+    params={"w": (8, 8), "codes": (5, 8)},
+    broken="""
+    z = h @ self.w
+    q = self.codes[gt.argmin(((z[:, None] - self.codes) ** 2).sum(-1), 1)]
+    h = z + gt.stop_gradient(q - z)  #!
+    h = h + 0.1 * ((z - gt.stop_gradient(q)) ** 2).mean()
+    """,
+    healthy="""
+    z = h @ self.w
+    q = self.codes[gt.argmin(((z[:, None] - self.codes) ** 2).sum(-1), 1)]
+    h = z + gt.stop_gradient(q - z)
+    h = h + 0.1 * ((z - gt.stop_gradient(q)) ** 2).mean() + 0.1 * ((q - gt.stop_gradient(z)) ** 2).mean()
+    """,
+    kills=("codes",),
+    layers=STATIC,
+)

@@ -198,3 +198,33 @@ case(
     also=("GT-D03",),
     name="GT-D07 snapshot",
 )
+
+case(
+    "GT-D03",
+    params={"w": (8, 8)},
+    setup=("", "self.layer = gt.nn.Linear(8, 8)"),
+    broken="""
+    h = gt.nn.Linear(8, 8)(h @ self.w)  #!
+    """,
+    healthy="""
+    h = self.layer(h @ self.w)
+    """,
+    kills=("/parameter", "/parameter.1"),
+    severity="error",
+    layers="SKT",
+    hosts=("transformer", "cnn"),
+    name="GT-D03 layer made in forward",
+)
+
+case(
+    "GT-D07",
+    name="trap constants that are equal",
+    params={
+        "w": "gt.Parameter(np.full((8, 6), 0.1, 'f4'))",
+        "v": "gt.Parameter(np.full((6, 8), 0.1, 'f4'))",
+        "a": (8, 6),
+        "b": (6, 8),
+    },
+    healthy="h = h + gt.tanh(h @ (self.a * self.w)) @ (self.b * self.v)",
+    layers="SKT",
+)

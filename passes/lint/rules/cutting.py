@@ -12,7 +12,7 @@ from ..flow import Cut
 from ..repair import called_at
 from ..returns import only_left
 from ..rule import rule
-from ..straight import explained_by_straight_through
+from ..straight import explained_by_straight_through, straight_throughs
 
 
 @rule("GT-B01", "warning", "S", "parameters behind a stop_gradient")
@@ -34,7 +34,7 @@ def leftover_stop_gradient(e: Evidence) -> Iterator[Finding]:
             continue
         if cut.target.name in e.crossings.cuts or only_left(e, cut.target):
             continue  # a no_grad block: GT-B02; or it was only detached to leave the program: GT-A01
-        left_out = explained_by_straight_through(e, cut)
+        left_out = {p for s in straight_throughs(e) for p in s.unreached}
         for severity, names in (
             ("warning", [p for p in cut.killed if p in held and p not in left_out]),
             ("info", [p for p in cut.killed if p not in held and p not in left_out]),

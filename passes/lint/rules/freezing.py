@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..branches import branches, only_elsewhere
+from ..branches import branches, is_passed_over, only_elsewhere
 from ..evidence import Change, Evidence
 from ..finding import Finding, Site
 from ..rule import rule
@@ -24,20 +24,29 @@ def frozen_branch(e: Evidence) -> Iterator[Finding]:
         h = gt.where(h.sum() > 0, h * 2.0, h)
     """
     for branch in branches(e):
-        if branch.kind not in ("if", "while"):
-            continue
-        loop = branch.kind == "while"
-        yield frozen_branch.finding(
-            branch.site,
-            "a loop on a traced value runs as often as for the example"
-            if loop
-            else "a branch on a traced value is taken as for the example, whatever the data",
-            "Python decided with the numbers of the example, and the program holds what it decided",
-            "gt.where(condition, a, b), with both arms traced"
-            if branch.kind == "if"
-            else "gt.scan over a fixed number of steps",
-            only_elsewhere(e, branch),
-        )
+        if branch.kind in DECIDED:
+            fact, fix = DECIDED[branch.kind]
+            yield frozen_branch.finding(
+                branch.site,
+                f"{fact}, whatever the data",
+                "Python decided with the numbers of the example, and the program holds what it decided",
+                fix,
+                only_elsewhere(e, branch),
+                severity="warning" if branch.kind == "choice" else "",
+            )
+
+
+DECIDED = {
+    "if": (
+        "a branch on a traced value is taken as for the example",
+        "gt.where(condition, a, b), with both arms traced",
+    ),
+    "while": ("a loop on a traced value runs as often as for the example", "gt.scan over a fixed number of steps"),
+    "choice": (
+        "one of several values is chosen as for the example",
+        "np.maximum(a, b), gt.max over a stack, gt.where: they choose in every call",
+    ),
+}
 
 
 @rule("GT-F02", "info", "D", "traced anew for every batch size")
@@ -160,5 +169,5 @@ def swallowed(e: Evidence) -> Iterator[Finding]:
             "an error of the tracer was caught here, and the program went on without it",
             refusal.message.splitlines()[0],
             "mend what it says, and catch only the exceptions that are expected",
-            severity="error" if cut else "info",
+            severity="error" if cut else "warning" if is_passed_over(Site.of(refusal)) else "info",
         )

@@ -9,10 +9,10 @@ from ....ir.graph import Literal, Node, Operand, Value
 from ....ir.op import OPS
 from ..evidence import Evidence
 from ..finding import Finding, Site, short
+from ..intervals import ZERO
 from ..masks import empty_rows
 from ..patterns import average_of_one, invariant_axes
 from ..proofs import Lost
-from ..ranges import ZERO
 from ..report import shown_path, source
 from ..rule import rule
 from ..same import reduced_axes
