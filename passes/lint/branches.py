@@ -15,8 +15,8 @@ from .finding import Site
 
 @dataclass(frozen=True)
 class Branch:
-    """`kind` is if, while, choice (max(a, b)), guard (an assert, or an if that only raises) or other; `words` are the names in the arm that
-    was not taken."""
+    """`kind` is if, while, choice (max(a, b)), guard (an assert, or an if that only raises) or other; `words` are the
+    names in the arm that was not taken."""
 
     escape: Escape
     kind: str
