@@ -147,7 +147,7 @@ case(
     """,
     healthy="""
     one, two = h @ self.w, h @ self.v
-    print(max(float(one.mean()), 0.0), file=open("/dev/null", "w"))
+    shown = f"{max(float(one.mean()), 0.0):.2f}"
     h = h + np.maximum(one.mean(), two.mean()) + one + two
     """,
     kills=(),

@@ -252,6 +252,8 @@ def copied(e: Evidence) -> Iterator[Finding]:
     """
     trainable = [p for p in e.trainable if _telling(p.array)]
     for a, b in combinations(trainable, 2):
+        if a.array.flat[0] != b.array.flat[0]:  # the first of 590,000 numbers mostly tells
+            continue
         transposed = a.array.ndim == 2 and a.array.shape == b.array.shape[::-1] and np.array_equal(a.array, b.array.T)
         same = a.array.shape == b.array.shape and np.array_equal(a.array, b.array) and _table_and_factor(e, a, b)
         if (transposed and not (a.array.shape == b.array.shape and np.array_equal(a.array, b.array))) or same:
