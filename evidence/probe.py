@@ -37,6 +37,8 @@ Arrays = dict[str, np.ndarray]
 
 def probe(subject: Subject, traced: Traced, trainable: list[str]) -> Probe:
     """Measures the gradients of the parameters in `trainable`; what stops it is told as `refusal`."""
+    if not trainable:
+        return Probe(refusal="no parameter gets a gradient")
     small, found = _small(subject, traced), Probe()
     for each in [small] if small is subject else [small, subject]:  # indices may need the sizes of the example
         with subject.untouched(traced), np.errstate(all="ignore"):

@@ -741,3 +741,18 @@ case(
     kills=("codes",),
     layers=STATIC,
 )
+case(
+    "GT-B07",
+    name="B07-rounded-to-whole-numbers",
+    params=W,
+    broken="""
+    h = gt.round(h @ self.w).astype("i32").astype("f4")  #!
+    """,
+    healthy="""
+    h = h @ self.w
+    h = h + gt.stop_gradient(gt.round(h).astype("i32").astype("f4") - h)
+    """,
+    kills=UPSTREAM,
+    says="a cast to i32",
+    layers=STATIC,
+)

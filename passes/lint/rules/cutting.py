@@ -8,7 +8,7 @@ from ....ir.graph import Node, Value
 from ....ir.op import OPS
 from ..evidence import Evidence, WrongRule
 from ..finding import Finding, Site
-from ..flow import Cut
+from ..flow import Cut, is_discrete
 from ..repair import called_at
 from ..returns import only_left
 from ..rule import rule
@@ -90,7 +90,7 @@ def discrete(e: Evidence) -> Iterator[Finding]:
     """
     for cut in e.cuts:
         killed = [p for p in cut.killed if p not in explained_by_straight_through(e, cut)]
-        if killed and isinstance(cut.by, Node) and _is_discrete(cut):
+        if killed and isinstance(cut.by, Node) and is_discrete(cut):
             op = cut.by.op
             yield discrete.finding(
                 Site.of(cut.by.location),
@@ -102,23 +102,21 @@ def discrete(e: Evidence) -> Iterator[Finding]:
 
 
 def _name(node: Node) -> str:
-    """What the user's line calls, or else the op."""
+    """What the user's line calls, or else the op; of what is no call, what it is."""
+    if node.op == "cast":
+        return f"a cast to {node.output.type.dtype}"
+    if node.op in _COMPARISONS:
+        return f"a comparison ({_COMPARISONS[node.op]})"
     return called_at(Site.of(node.location)) or node.op
 
 
-def _is_discrete(cut: Cut) -> bool:
-    """Whole numbers and truth values of any op; floats of one that has no derivative, which is no cut that is meant."""
-    assert isinstance(cut.by, Node)
-    if not cut.target.type.is_float:
-        return True
-    meant = cut.by.op in ("stop_gradient", "callback")
-    return not meant and cut.reason is not None and cut.reason.kind == "not differentiable"
-
-
+_COMPARISONS = {
+    "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=",
+}  # fmt: skip
 _THRESHOLD = "gt.sigmoid(x - threshold), or x + gt.stop_gradient(step(x) - x) where the step is meant"
 _CHOICE = "gt.softmax(x, -1), or p + gt.stop_gradient(onehot - p) with p = gt.softmax(x, -1)"
 _SMOOTH: dict[str, str] = {
-    **dict.fromkeys(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"), _THRESHOLD),
+    **dict.fromkeys(_COMPARISONS, _THRESHOLD),
     **dict.fromkeys(("argmax", "argmin"), _CHOICE),
     "cast": "keep it a float, or x + gt.stop_gradient(step(x) - x) where the step is meant",
 }

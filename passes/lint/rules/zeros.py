@@ -9,6 +9,7 @@ from ....ir.graph import Literal, Node, Operand, Value
 from ....ir.op import OPS
 from ..evidence import Evidence
 from ..finding import Finding, Site, short
+from ..flow import Cut, is_discrete
 from ..intervals import ZERO
 from ..masks import empty_rows
 from ..patterns import average_of_one, invariant_axes
@@ -300,7 +301,7 @@ def piecewise_constant(e: Evidence) -> Iterator[Finding]:
     for cut in e.cuts:
         killed = [p for p in cut.killed if p not in explained_by_straight_through(e, cut)]
         flat = isinstance(cut.by, Node) and cut.reason is not None and cut.reason.kind == "zero almost everywhere"
-        if killed and flat and isinstance(cut.by, Node) and cut.target.type.is_float:
+        if killed and flat and isinstance(cut.by, Node) and cut.target.type.is_float and not _then_discrete(e, cut):
             yield piecewise_constant.finding(
                 Site.of(cut.by.location),
                 f"{cut.by.op} has derivative 0, and no other way leads to the loss",
@@ -316,6 +317,17 @@ def piecewise_constant(e: Evidence) -> Iterator[Finding]:
             "x + gt.stop_gradient(step(x) - x), which passes the gradient straight through",
             lost.killed,
         )
+
+
+def _then_discrete(e: Evidence, cut: Cut) -> bool:
+    """Whether the same line makes whole numbers of it: round(x).astype(int). GT-B07 speaks of that."""
+
+    def place(c: Cut) -> tuple[str, int]:
+        site = Site.of(c.by.location) if isinstance(c.by, Node) else Site()
+        return site.file, site.line
+
+    others = (c for c in e.cuts if isinstance(c.by, Node) and not c.target.type.is_float and is_discrete(c))
+    return any(place(c) == place(cut) and set(c.killed) >= set(cut.killed) for c in others)
 
 
 # rows -----------------------------------------------------------------------------------------------------------
