@@ -98,7 +98,7 @@ class Programs:
         derived = entry in ("step", "value_and_grad")
         if derived and self.model is None and not self.store.parameters:
             self.store.note(self._trace(entry, train, args, {}))  # what a function trains is known once it is traced
-        key = (entry, train, kinds, nesting, self.store.trainable() if derived else (), self.store.modes())
+        key = (entry, train, kinds, nesting, *self.store.read_by_python(derived))
         family = self.families.setdefault(key, Family())
         shapes = tuple(tuple(a.shape) for a in arrays)
         if (key, shapes) in self._exact:

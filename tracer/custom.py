@@ -182,8 +182,9 @@ class CustomVjp:
         if key in self._checked:
             return
         assert self._backward is not None
-        check_rule(trace, Rule(self._name, self._forward, self._backward, arguments, self._pair), operands)
-        self._checked.add(key)
+        rule = Rule(self._name, self._forward, self._backward, arguments, self._pair)
+        if check_rule(trace, rule, operands, "custom_vjp"):
+            self._checked.add(key)
 
 
 _SHAPE = "gt.sum(gradient, axis) over the axes along which the argument was broadcast"

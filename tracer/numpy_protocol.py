@@ -46,6 +46,8 @@ def ufunc(function: np.ufunc, method: str, inputs: tuple, kwargs: dict) -> Any:
     name = function.__name__
     if kwargs.get("out") is not None:
         _refuse_out(f"numpy.{name}", inputs)
+    if method == "at":  # np.add.at(x, i, values)
+        _refuse_writing(f"numpy.{name}.at", inputs, f"x = x.at[i].{'add' if name == 'add' else 'set'}(values)")
     if method == "__call__" and not kwargs:
         if name in _BY_FUNCTION:
             return _BY_FUNCTION[name](*inputs)

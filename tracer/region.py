@@ -33,6 +33,11 @@ class RegionTrace(Trace):
         self.paths, self.ledger, self.strangers = outer.paths, outer.ledger, outer.strangers
         self._scopes = outer._scopes  # the same list: the ledger asks the program around
 
+    def feeding(self, value: Value) -> tuple[str, ...]:
+        outside = (self.closure.get(v.name) for v in self._read_by(value))
+        found = (n for ref in outside if ref is not None for n in self.outer.feeding(ref._value))  # type: ignore[arg-type]
+        return tuple(dict.fromkeys(found))
+
     def closure_name(self, ref: Ref) -> str:
         """Inputs of the program, such as parameters, keep their names."""
         value = ref._value
