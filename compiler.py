@@ -23,6 +23,8 @@ from .models.optim import as_optimizer
 from .passes.autodiff import GradientError
 from .passes.lint import Report
 from .programs import STAGES, Programs, Variant
+from .runtime.measure import measure
+from .runtime.profile import Profile
 from .runtime.program import IndexOutOfRange, NotFinite
 from .runtime.threads import available_cpus
 from .tracer.module import Module, Parameter
@@ -102,9 +104,7 @@ class Compiled:
             raise TypeError("this program has no optimizer: compile(model, loss=..., optimizer=gt.AdamW(lr=1e-3))")
         with self._lock:
             variant, inputs = self._prepare("step", True, batch)
-            lrs = [self.optimizer.learning_rate(self._step + 1, group) for group in range(len(self.optimizer.groups))]
-            for name, dtype, group in variant.scalars:
-                inputs[name] = np.asarray(self._step + 1 if group is None else lrs[group], dtype)
+            lrs = self._tell_optimizer(variant, inputs)
             out = self._run(variant, inputs)
             self._step += 1
             self.last = Last(float(out["loss"]), float(out["grad_norm"]), float(lrs[0]))
@@ -150,6 +150,14 @@ class Compiled:
             if variant.program.tape.buffers[index].segment == "scalar" and name in ("seed", "step"):
                 inputs[name] = np.int64(self.seed if name == "seed" else self._step)
         return variant, inputs
+
+    def _tell_optimizer(self, variant: Variant, inputs: dict[str, Any]) -> list[float]:
+        """Adds the scalars of the coming step to `inputs`; returns the learning rates of the groups."""
+        assert self.optimizer is not None
+        lrs = [self.optimizer.learning_rate(self._step + 1, group) for group in range(len(self.optimizer.groups))]
+        for name, dtype, group in variant.scalars:
+            inputs[name] = np.asarray(self._step + 1 if group is None else lrs[group], dtype)
+        return lrs
 
     def _run(self, variant: Variant, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         try:
@@ -250,6 +258,32 @@ class Compiled:
             arena=int(self._programs.arena.memory.size),
             largest=tuple(self._latest.program.largest_buffers()),
         )
+
+    def profile(self, *batch: Any, entry: str | None = None, repeats: int = 10) -> Profile:
+        """Where the time of a program goes, measured on the arrays of a call: instruction by instruction and by thread,
+        beside the operations and bytes of each and what this machine can do at its best. Prints as a table;
+        `.trace(path)` writes it for Chrome or Perfetto.
+
+        entry     "step", "value_and_grad", "evaluate" or "forward"; by default what a call of this object does
+        repeats   runs with a clock between the instructions, each after one without; figures are medians
+
+        Nothing is trained: parameters, buffers, optimizer state and the number of steps are afterwards what they were,
+        bit by bit, which takes a copy of what the program updates. The peak is measured once in a process.
+        """
+        called = "step" if self.optimizer is not None else "forward"
+        entry = entry or called
+        if entry not in ("step", "value_and_grad", "evaluate", "forward"):
+            raise ValueError(f"entry is 'step', 'value_and_grad', 'evaluate' or 'forward', not {entry!r}")
+        if entry == "step" and self.optimizer is None:
+            raise TypeError("this program has no optimizer: profile(..., entry='value_and_grad')")
+        train = entry in ("step", "value_and_grad") or (
+            entry == called and self.model is not None and self.model.training
+        )
+        with self._lock:
+            variant, inputs = self._prepare(entry, train, batch)
+            if entry == "step":
+                self._tell_optimizer(variant, inputs)
+            return measure(variant.program, inputs, repeats, entry)
 
 
 def compile(
