@@ -22,6 +22,7 @@ from .linting import LintError, LintWarning, lint
 from .models.optim import as_optimizer
 from .passes.autodiff import GradientError
 from .passes.lint import Report
+from .planning import Limits
 from .programs import STAGES, Programs, Variant
 from .runtime.measure import measure
 from .runtime.profile import Profile
@@ -42,14 +43,16 @@ class Last(NamedTuple):
 
 class Memory(NamedTuple):
     """Bytes of the store (parameters, buffers, optimizer state), of the arena (activations and temporaries, which
-    share it), and the largest buffers of the arena by value name."""
+    share it), the largest buffers of the arena by value name, and into how many slices the batch is cut."""
 
     store: int
     arena: int
     largest: tuple[tuple[str, int], ...]
+    slices: int = 1
 
     def __str__(self) -> str:
-        lines = [f"store  {self.store / 1e6:10.3f} MB", f"arena  {self.arena / 1e6:10.3f} MB"]
+        cut = f", the batch in {self.slices} slices" if self.slices > 1 else ""
+        lines = [f"store  {self.store / 1e6:10.3f} MB", f"arena  {self.arena / 1e6:10.3f} MB{cut}"]
         return "\n".join([*lines, *(f"  %{name:<12} {size / 1e6:8.3f} MB" for name, size in self.largest)])
 
 
@@ -64,6 +67,8 @@ class Compiled:
         optimizer: Any = None,
         lint: str = "error",
         threads: int | None = None,
+        memory_budget: int | None = None,
+        microbatch: int | None = None,
     ) -> None:
         if lint not in ("error", "warn", "off"):
             raise ValueError(f"lint is 'error', 'warn' or 'off', not {lint!r}")
@@ -78,13 +83,14 @@ class Compiled:
         self.threads = threads if threads is not None else available_cpus()
         if self.threads < 1:
             raise ValueError(f"threads is at least 1, not {threads}")
+        self.limits = Limits(memory_budget, microbatch)
         self.seed = 0
         self.last: Last | None = None
         self.examples: tuple[Any, ...] | None = None  # what compile() was given: arrays or specs
         self._step = 0
         self._watch: Watch | None = None
         self._lock = threading.RLock()
-        self._programs = Programs(target, loss, self.optimizer, lint, self.threads)
+        self._programs = Programs(target, loss, self.optimizer, lint, self.threads, self.limits)
         self._store = self._programs.store
         self._latest: Variant | None = None
 
@@ -257,6 +263,7 @@ class Compiled:
             store=sum(a.nbytes for a in self._store.values()),
             arena=int(self._programs.arena.memory.size),
             largest=tuple(self._latest.program.largest_buffers()),
+            slices=self._latest.slices,
         )
 
     def profile(self, *batch: Any, entry: str | None = None, repeats: int = 10) -> Profile:
@@ -294,6 +301,8 @@ def compile(
     lint: str = "error",
     threads: int | None = None,
     cache: bool = True,
+    memory_budget: int | None = None,
+    microbatch: int | None = None,
 ) -> Compiled:
     """Compiles a Module or a function of arrays.
 
@@ -305,11 +314,21 @@ def compile(
                   is a LintWarning; "warn": both are warnings; "off"
     threads       default: all CPUs of the process
     cache         kept for tapes on disk
+    memory_budget bytes for activations, temporaries and gradients, which `memory().arena` tells (parameters and
+                  optimizer state come on top): where a batch needs more, forward and backward run over slices of it, as
+                  few as will do, and gradients are added up. MemoryBudgetError where it cannot be done with so little
+    microbatch    the most elements of the batch in a slice; slices are of one size, so it is the batch by a divisor
+
+    Slices change a result by the order of its sums only. They need a batch along the first axis of the inputs whose
+    elements do not depend on each other: MicrobatchError names the op and line where they do, as in batch norm.
 
     Called with loss and optimizer, the result takes one training step on `(*inputs, target)` and returns the loss;
     otherwise it returns the forward result.
     """
-    compiled = Compiled(model_or_fn, loss=loss, optimizer=optimizer, lint=lint, threads=threads)
+    compiled = Compiled(
+        model_or_fn, loss=loss, optimizer=optimizer, lint=lint, threads=threads, memory_budget=memory_budget,
+        microbatch=microbatch,
+    )  # fmt: skip
     if examples_or_specs:
         compiled.examples = examples_or_specs
         entry = "step" if optimizer is not None else "forward"

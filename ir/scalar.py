@@ -149,7 +149,8 @@ class PlainScalars:
         return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
     def random_bits(self, seed: Any, step: Any, site: int, shape: Shape, first: Any = 0) -> Any:
-        """The 32 random bits of this element of an array of `shape`, drawn at `site` from element `first` on; i64 in [0, 2**32)."""
+        """The 32 random bits of this element of an array of `shape`, drawn at `site`, which begins at element `first`;
+        i64 in [0, 2**32)."""
         sizes = tuple(evaluate(d, self._dims) for d in shape)
         number = np.ravel_multi_index(self._index[len(self._index) - len(sizes) :], sizes) if sizes else np.int64(0)
         return philox_u32(int(seed), int(step), site, np.asarray(number + int(first))).astype(np.int64)[()]

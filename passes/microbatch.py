@@ -1,9 +1,9 @@
 """A step over slices of its batch, one after the other: forward, backward, and gradients that add up.
 
 What belongs to the elements of the batch moves into the body of a loop (`scan`) over its slices, activations and all,
-so that memory is needed for one slice only. What is a sum over the batch (the loss, the gradients) is carried from slice
-to slice; what needs such a sum, as the optimizer does, follows after the loop. passes/slicing.py says for every op what
-becomes of it. The result is that of the whole batch, up to the order in which sums are taken.
+so that memory is needed for one slice only. What is a sum over the batch (the loss, the gradients) is carried from
+slice to slice; what needs such a sum, as the optimizer does, follows after the loop. passes/slicing.py says for every
+op what becomes of it. The result is that of the whole batch, up to the order in which sums are taken.
 
 A sum that the elements themselves need (how many targets count) is taken before the loop where it takes no more than
 elementwise work on the inputs. Otherwise the elements of the batch depend on each other, as in batch norm, and the pass
@@ -12,7 +12,7 @@ refuses.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ..ir.build import Builder, at_line
@@ -61,6 +61,7 @@ class _Slicing:
             known = len(self.early)
             self.forms: dict[Value, Form] = {v: Along(0) if v.name in batch else SAME for v in graph.inputs}
             self.cuts: dict[Node, Cuts] = {}
+            self.same_as: dict[Value, Operand] = {}  # what a barrier need not hold back here
             for node in graph.nodes:
                 self.forms.update(dict.fromkeys(node.outputs, self.form(node)))
             if len(self.early) == known:  # else earlier nodes may have read one of them as a sum
@@ -70,16 +71,31 @@ class _Slicing:
     def form_of(self, operand: Operand) -> Form:
         return self.forms[operand] if isinstance(operand, Value) else SAME
 
+    def resolved(self, operand: Operand) -> Operand:
+        while operand in self.same_as:
+            operand = self.same_as[operand]  # type: ignore[index]
+        return operand
+
+    def read(self, node: Node) -> list[Value]:
+        """The values that a node reads."""
+        return [v for v in map(self.resolved, node.inputs) if isinstance(v, Value)]
+
     def form(self, node: Node) -> Form:
         """The form of a node's results; notes how its operands are cut."""
         if self.early.issuperset(node.outputs):
             return SAME
         forms = [self.form_of(o) for o in node.inputs]
+        if node.op == "barrier":  # its first operand, after the others
+            if isinstance(forms[0], Along):
+                self.cuts[node] = tuple(f if isinstance(f, Along) else None for f in forms)
+            elif forms[0] in (SAME, SUM):
+                self.same_as[node.output] = node.inputs[0]
+            return forms[0]
         if any(isinstance(f, Along) for f in forms):
             for operand in node.values():
                 if self.forms[operand] in (SUM, LATE):
                     if not self.is_light(operand):
-                        raise self.refusal(node, f"needs {self.told(operand)}, which the whole batch goes into")
+                        raise self.refusal(node, f"needs {self.told(operand)}")
                     self.early.add(operand)
                     self.forms[operand] = SAME
             try:
@@ -115,9 +131,16 @@ class _Slicing:
         return True
 
     def told(self, value: Value) -> str:
-        node = self.producer[value]
-        where = node.location
-        return f"the {node.op}" + (f" of line {where.line}" if where else "")
+        """The sum over the batch that a value is made from."""
+        stack, found = [value], self.producer[value]
+        while stack:
+            v = stack.pop()
+            if self.forms[v] is SUM:
+                found = self.producer[v]
+                break
+            stack += [o for o in self.producer[v].values() if self.forms[o] in (SUM, LATE)]
+        where = found.location
+        return f"the {found.op} over the batch" + (f" that line {where.line} takes" if where else "")
 
     def refusal(self, node: Node, fact: str) -> MicrobatchError:
         lines = [f"the batch cannot be cut into slices: {node.op} {fact}", *at_line(node.location)]
@@ -140,6 +163,7 @@ class _Slicing:
                 loop.emit_whole(node)
 
             def look_up(operand: Operand) -> Any:
+                operand = self.resolved(operand)
                 return operand.value if isinstance(operand, Literal) else loop.outside(operand)
 
             builder.updates = {name: builder.operand(look_up(v)) for name, v in graph.updates}
@@ -147,12 +171,12 @@ class _Slicing:
 
     def after(self) -> tuple[list[Node], list[Value]]:
         """The nodes that follow the loop, in order, and what is wanted of the loop."""
-        live = {v for v in self.graph.results() if isinstance(v, Value)}
+        live = {v for v in map(self.resolved, self.graph.results()) if isinstance(v, Value)}
         nodes = []
         for node in reversed(self.graph.nodes):
             if self.forms[node.outputs[0]] is LATE and live.intersection(node.outputs):
                 nodes.append(node)
-                live.update(node.values())
+                live.update(self.read(node))
         wanted = [v for n in self.graph.nodes if n in self.cuts for v in n.outputs if v in live]
         return nodes[::-1], wanted
 
@@ -179,7 +203,7 @@ class _Loop:
         for node in reversed(self.plan.graph.nodes):
             if node in self.plan.cuts and live.intersection(node.outputs):
                 nodes.append(node)
-                live.update(node.values())
+                live.update(self.plan.read(node))
         for node in reversed(nodes):
             self.emit_slice(node)
         sums = [v for v in wanted if self.plan.forms[v] is SUM]
@@ -227,7 +251,10 @@ class _Loop:
     def emit_slice(self, node: Node) -> None:
         """One node of the loop, on slices."""
         cuts = self.plan.cuts[node]
-        args = [self.operand(o, cut) for o, cut in zip(node.inputs, cuts, strict=True)]
+        pairs = list(zip(node.inputs, cuts, strict=True))
+        if node.op == "barrier":
+            pairs = [(o, cut) for o, cut in pairs if cut is not None]
+        args = [self.operand(o, cut) for o, cut in pairs]
         form = self.plan.forms[node.outputs[0]]
         with self.body.at(node):
             new = self.body.emit(OPS[node.op], args, sliced_attrs(node, form, self.slices), node.regions)
@@ -236,6 +263,7 @@ class _Loop:
 
     def operand(self, operand: Operand, cut: Along | None) -> Any:
         """An operand in the body, cut or whole."""
+        operand = self.plan.resolved(operand)
         if isinstance(operand, Literal):
             return operand.value
         key = operand, None if cut is None else cut.axis
@@ -282,7 +310,7 @@ class _Loop:
             return True
         if op.random or op.kind not in ("elementwise", "view"):
             return False
-        producers = [self.plan.producer.get(v) for v in node.values()]
+        producers = [self.plan.producer.get(v) for v in self.plan.read(node)]
         return all(p is not None and self.is_free(p) for p in producers)
 
     def make(self, node: Node, value: Value, cut: Along | None) -> Any:
@@ -320,7 +348,7 @@ class _Loop:
             assert node is not None
             seen.add(node)
             order.append(node)
-            todo += node.values()
+            todo += self.plan.read(node)
         for node in sorted(order, key=self.plan.order.__getitem__):
             self.emit_whole(node)
         return self.whole[value]
@@ -329,7 +357,8 @@ class _Loop:
         """A node on the whole batch."""
         if node.outputs[0] in self.whole:
             return
-        args = [o.value if isinstance(o, Literal) else self.outside(o) for o in node.inputs]
+        inputs = map(self.plan.resolved, node.inputs)
+        args = [o.value if isinstance(o, Literal) else self.outside(o) for o in inputs]
         with self.around.at(node):
             new = self.around.emit(OPS[node.op], args, node.attrs, node.regions)
         self.whole.update(zip(node.outputs, new if isinstance(new, tuple) else (new,), strict=True))

@@ -76,7 +76,7 @@ def is_linear(node: Node, forms: Sequence[Form]) -> bool:
     return node.op in LINEAR
 
 
-LINEAR = ("add", "sub", "neg", "sum", "reshape", "permute", "broadcast_to", "slice", "concat", "weave", "barrier")
+LINEAR = ("add", "sub", "neg", "sum", "reshape", "permute", "broadcast_to", "slice", "concat", "weave")
 
 
 def sliced_attrs(node: Node, form: Form, slices: int) -> dict:
@@ -153,7 +153,7 @@ def _alike(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form]
     return (place,) * len(forms), place
 
 
-def _barrier(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form]:
+def _indices(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form]:
     place = _one(_places(forms))
     return (place,), place
 
@@ -295,8 +295,7 @@ def _conv_weight(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts,
 
 RULES: dict[str, Rule] = {
     "add_along_axis": _alike,
-    "barrier": _barrier,
-    "bounded": _barrier,
+    "bounded": _indices,
     "broadcast_to": _broadcast_to,
     "concat": _alike,
     "conv": _conv,
@@ -317,5 +316,5 @@ RULES: dict[str, Rule] = {
     "topk": _alike,
     "unslice": _unslice,
     "weave": _weave,
-    "wrapped": _barrier,
+    "wrapped": _indices,
 }
