@@ -3,7 +3,8 @@
 What belongs to the elements of the batch moves into the body of a loop (`scan`) over its slices, activations and all,
 so that memory is needed for one slice only. What is a sum over the batch (the loss, the gradients) is carried from
 slice to slice; what needs such a sum, as the optimizer does, follows after the loop. passes/slicing.py says for every
-op what becomes of it. The result is that of the whole batch, up to the order in which sums are taken.
+op what becomes of it, passes/cutting.py for a program. The result is that of the whole batch, up to the order in which
+sums are taken.
 
 A sum that the elements themselves need (how many targets count) is taken before the loop where it takes no more than
 elementwise work on the inputs. Otherwise the elements of the batch depend on each other, as in batch norm, and the pass
@@ -12,22 +13,17 @@ refuses.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..ir.build import Builder, at_line
-from ..ir.dims import DimScope, dim_scope, divide, identical
+from ..ir.build import Builder
+from ..ir.dims import DimScope, Shape, dim_scope, divide
 from ..ir.graph import Graph, Literal, Node, Operand, Value
 from ..ir.op import OPS
+from ..ir.ops.scan import parts_of
 from ..ir.types import TensorType
-from .slicing import LATE, SAME, SUM, Along, Cuts, Form, Mixed, flow, is_linear, sliced_attrs, sliced_shape
-
-# Ops that may be done for the whole batch before the loop, beside elementwise ones, views and reductions.
-LIGHT = ("bounded", "wrapped", "take", "concat", "unslice", "weave")
-
-
-class MicrobatchError(ValueError):
-    """A program whose batch cannot be cut into slices: its elements depend on each other."""
+from .cutting import Cutting, MicrobatchError
+from .slicing import LATE, SAME, SUM, Along, Form, sliced_attrs, sliced_shape
 
 
 def microbatch(graph: Graph, batch: Sequence[str], slices: int) -> Graph:
@@ -45,159 +41,62 @@ def microbatch(graph: Graph, batch: Sequence[str], slices: int) -> Graph:
     if slices == 1 or not batch:
         return graph
     with dim_scope(DimScope(dict(graph.symbols), quiet=True)):
-        return _Slicing(graph, batch, slices).run()
+        forms: dict[Value, Form] = {v: Along(0) if v.name in batch else SAME for v in graph.inputs}
+        plan = Cutting(graph, forms)
+        return _rebuilt(plan, slices) if plan.cuts else graph
 
 
-class _Slicing:
-    """What is in the loop. `forms` of all values; `cuts` of the operands of every node in the loop; `early` are values
-    that the elements of the batch need of the whole batch: they are computed before the loop, from the inputs."""
+def _rebuilt(plan: Cutting, slices: int) -> Graph:
+    """What is the same for every slice, the loop, and what follows."""
+    graph = plan.graph
+    builder = Builder(graph.name, scope=DimScope(dict(graph.symbols), list(graph.guards)))
+    builder.constants = dict(graph.constants)
+    whole = {v: builder.input(v.name, v.type, graph.roles[v.name]) for v in graph.inputs}
+    builder._sites = graph.sites()
+    loop = _Loop(plan, slices, builder, whole)
 
-    def __init__(self, graph: Graph, batch: Sequence[str], slices: int) -> None:
-        self.graph, self.slices = graph, slices
-        self.producer = graph.producers()
-        self.order = {node: i for i, node in enumerate(graph.nodes)}
-        self.early: set[Value] = set()
-        while True:
-            known = len(self.early)
-            self.forms: dict[Value, Form] = {v: Along(0) if v.name in batch else SAME for v in graph.inputs}
-            self.cuts: dict[Node, Cuts] = {}
-            self.same_as: dict[Value, Operand] = {}  # what a barrier need not hold back here
-            for node in graph.nodes:
-                self.forms.update(dict.fromkeys(node.outputs, self.form(node)))
-            if len(self.early) == known:  # else earlier nodes may have read one of them as a sum
-                break
+    def look_up(operand: Operand) -> Any:
+        operand = plan.resolved(operand)
+        return operand.value if isinstance(operand, Literal) else loop.outside(operand)
 
-    # forms ----------------------------------------------------------------------------------------------------------
-    def form_of(self, operand: Operand) -> Form:
-        return self.forms[operand] if isinstance(operand, Value) else SAME
-
-    def resolved(self, operand: Operand) -> Operand:
-        while operand in self.same_as:
-            operand = self.same_as[operand]  # type: ignore[index]
-        return operand
-
-    def read(self, node: Node) -> list[Value]:
-        """The values that a node reads."""
-        return [v for v in map(self.resolved, node.inputs) if isinstance(v, Value)]
-
-    def form(self, node: Node) -> Form:
-        """The form of a node's results; notes how its operands are cut."""
-        if self.early.issuperset(node.outputs):
-            return SAME
-        forms = [self.form_of(o) for o in node.inputs]
-        if node.op == "barrier":  # its first operand, after the others
-            if isinstance(forms[0], Along):
-                self.cuts[node] = tuple(f if isinstance(f, Along) else None for f in forms)
-            elif forms[0] in (SAME, SUM):
-                self.same_as[node.output] = node.inputs[0]
-            return forms[0]
-        if any(isinstance(f, Along) for f in forms):
-            for operand in node.values():
-                if self.forms[operand] in (SUM, LATE):
-                    if not self.is_light(operand):
-                        raise self.refusal(node, f"needs {self.told(operand)}")
-                    self.early.add(operand)
-                    self.forms[operand] = SAME
-            try:
-                self.cuts[node], form = flow(node, [self.form_of(o) for o in node.inputs])
-                return form
-            except Mixed as fact:
-                if not all(map(self.is_light, node.outputs)):
-                    raise self.refusal(node, str(fact)) from None
-                self.early.update(node.outputs)
-                return SAME
-        if LATE in forms:
-            return LATE
-        if SUM in forms:
-            if is_linear(node, forms):
-                self.cuts[node] = (None,) * len(forms)
-                return SUM
-            return LATE
-        return SAME
-
-    def is_light(self, value: Value) -> bool:
-        """Whether a value takes no more than light work on inputs and on what is the same for every slice."""
-        seen: set[Node] = set()
-        stack = [value]
-        while stack:
-            v = stack.pop()
-            node = self.producer.get(v)
-            if node is None or node in seen or self.forms.get(v) is SAME:
-                continue
-            if OPS[node.op].kind not in ("elementwise", "view", "reduce", "constant") and node.op not in LIGHT:
-                return False
-            seen.add(node)
-            stack += node.values()
-        return True
-
-    def told(self, value: Value) -> str:
-        """The sum over the batch that a value is made from."""
-        stack, found = [value], self.producer[value]
-        while stack:
-            v = stack.pop()
-            if self.forms[v] is SUM:
-                found = self.producer[v]
-                break
-            stack += [o for o in self.producer[v].values() if self.forms[o] in (SUM, LATE)]
-        where = found.location
-        return f"the {found.op} over the batch" + (f" that line {where.line} takes" if where else "")
-
-    def refusal(self, node: Node, fact: str) -> MicrobatchError:
-        lines = [f"the batch cannot be cut into slices: {node.op} {fact}", *at_line(node.location)]
-        return MicrobatchError("\n".join([*lines, "  write gt.compile(...) without memory_budget and microbatch"]))
-
-    # the new graph --------------------------------------------------------------------------------------------------
-    def run(self) -> Graph:
-        graph = self.graph
-        if all(form is not SUM and not isinstance(form, Along) for v, form in self.forms.items() if v in self.producer):
-            return graph  # nothing depends on the batch
-        builder = Builder(graph.name, scope=DimScope(dict(graph.symbols), list(graph.guards)))
-        builder.constants = dict(graph.constants)
-        whole = {v: builder.input(v.name, v.type, graph.roles[v.name]) for v in graph.inputs}
-        builder._sites = graph.sites()
-        loop = _Loop(self, builder, whole)
-        with dim_scope(builder.scope):
-            late, wanted = self.after()
-            loop.record(wanted)
-            for node in late:
-                loop.emit_whole(node)
-
-            def look_up(operand: Operand) -> Any:
-                operand = self.resolved(operand)
-                return operand.value if isinstance(operand, Literal) else loop.outside(operand)
-
-            builder.updates = {name: builder.operand(look_up(v)) for name, v in graph.updates}
-            return builder.graph([(name, look_up(v)) for name, v in graph.outputs])
-
-    def after(self) -> tuple[list[Node], list[Value]]:
-        """The nodes that follow the loop, in order, and what is wanted of the loop."""
-        live = {v for v in map(self.resolved, self.graph.results()) if isinstance(v, Value)}
-        nodes = []
-        for node in reversed(self.graph.nodes):
-            if self.forms[node.outputs[0]] is LATE and live.intersection(node.outputs):
-                nodes.append(node)
-                live.update(self.read(node))
-        wanted = [v for n in self.graph.nodes if n in self.cuts for v in n.outputs if v in live]
-        return nodes[::-1], wanted
+    with dim_scope(builder.scope):
+        late, wanted = _after(plan)
+        loop.record(wanted)
+        for node in late:
+            loop.emit_whole(node)
+        builder.updates = {name: builder.operand(look_up(v)) for name, v in graph.updates}
+        return builder.graph([(name, look_up(v)) for name, v in graph.outputs])
 
 
-class _Loop:
-    """The scan in the making, and the values of the whole batch around it (`whole`)."""
+def _after(plan: Cutting) -> tuple[list[Node], list[Value]]:
+    """The nodes that follow the loop, in order, and what is wanted of the loop."""
+    live = {v for v in map(plan.resolved, plan.graph.results()) if isinstance(v, Value)}
+    nodes = []
+    for node in reversed(plan.graph.nodes):
+        if plan.forms[node.outputs[0]] is LATE and live.intersection(node.outputs):
+            nodes.append(node)
+            live.update(plan.read(node))
+    given = [v for n in plan.graph.nodes if n in plan.cuts for v in n.outputs]
+    return nodes[::-1], [v for v in given if v in live and plan.forms[v] is not SAME]
 
-    def __init__(self, plan: _Slicing, around: Builder, whole: dict[Value, Any]) -> None:
-        self.plan, self.around, self.whole = plan, around, whole
-        self.slices = plan.slices
+
+class _Slices:
+    """Nodes on slices, recorded in `body`. `inside` holds values by themselves and the axis along which they are cut,
+    None for whole ones."""
+
+    def __init__(self, plan: Cutting, slices: int) -> None:
+        self.plan, self.slices = plan, slices
         self.body = Builder(f"{plan.graph.name}.slice", scope=DimScope(dict(plan.graph.symbols), quiet=True))
         self.body.constants = dict(plan.graph.constants)
         self.body._sites = plan.graph.sites()
-        self.consts: dict[Value, Any] = {}  # of the body: what it is given
-        self.xs: dict[Value, Any] = {}
-        self.inside: dict[tuple[Value, int | None], Any] = {}  # by value, and the axis along which it is cut
-        self.round: Any = None
+        self.inside: dict[tuple[Value, int | None], Any] = {}
 
-    # the body -------------------------------------------------------------------------------------------------------
-    def record(self, wanted: Sequence[Value]) -> None:
-        """Emits the loop, with all that it needs before it, and puts the values that are wanted of it into `whole`."""
+    def part(self, t: TensorType, place: Along | None) -> TensorType:
+        """The type of a slice."""
+        return t if place is None else TensorType(t.dtype, sliced_shape(t.shape, place, self.slices))
+
+    def emit_needed(self, wanted: Sequence[Value]) -> None:
+        """All nodes that are done slice by slice and lead to what is wanted."""
         live = set(wanted)
         nodes = []
         for node in reversed(self.plan.graph.nodes):
@@ -205,60 +104,21 @@ class _Loop:
                 nodes.append(node)
                 live.update(self.plan.read(node))
         for node in reversed(nodes):
-            self.emit_slice(node)
-        sums = [v for v in wanted if self.plan.forms[v] is SUM]
-        stacks = [v for v in wanted if v not in sums]
-        carries: list[Value] = []
-        outputs: list[tuple[str, Value]] = []
-        for v in sums:
-            carry = self.body.input(f"sum.{v.name}", v.type)
-            carries.append(carry._value)
-            with self.body.at(self.plan.producer[v]):
-                outputs.append((f"sum.{v.name}", (carry + self.inside[v, None])._value))
-        outputs += [(f"y.{i}", self.inside[v, self.axis(v)]._value) for i, v in enumerate(stacks)]
-        inputs = (*self.consts, *carries, *self.xs)
-        used = {n.attrs["digest"] for n in self.body.nodes if n.op == "constant"}
-        region = Graph(
-            self.body.name,
-            inputs,
-            {v.name: "input" for v in inputs},
-            tuple(self.body.nodes),
-            tuple(outputs),
-            constants={k: a for k, a in self.body.constants.items() if k in used},
-        )
-        zeros = [self.zeros(v.type) for v in sums]
-        attrs = {"consts": len(self.consts), "carries": len(sums), "length": self.slices, "reverse": False}
-        args = [*self.consts.values(), *zeros, *self.xs.values()]
-        found = self.around.emit(OPS["scan"], args, attrs, (region,))
-        for v, ref in zip([*sums, *stacks], found, strict=True):
-            self.whole[v] = ref if v in sums else self.joined(ref, v)
+            self.emit(node)
 
-    def axis(self, value: Value) -> int:
-        form = self.plan.forms[value]
-        assert isinstance(form, Along)
-        return form.axis
-
-    def zeros(self, t: TensorType) -> Any:
-        value = 0.0 if t.is_float else 0
-        return self.around.emit(OPS["full"], (), {"shape": t.shape, "value": value, "dtype": t.dtype})
-
-    def joined(self, stack: Any, value: Value) -> Any:
-        """The slices of `value`, which are stacked, as one array."""
-        axis = self.axis(value)
-        order = [*range(1, axis + 1), 0, *range(axis + 1, stack.ndim)]
-        return OPS["reshape"](OPS["permute"](stack, axes=tuple(order)), shape=value.type.shape)
-
-    def emit_slice(self, node: Node) -> None:
-        """One node of the loop, on slices."""
-        cuts = self.plan.cuts[node]
-        pairs = list(zip(node.inputs, cuts, strict=True))
+    def emit(self, node: Node) -> None:
+        """One node on slices."""
+        pairs = list(zip(node.inputs, self.plan.cuts[node], strict=True))
         if node.op == "barrier":
             pairs = [(o, cut) for o, cut in pairs if cut is not None]
         args = [self.operand(o, cut) for o, cut in pairs]
-        form = self.plan.forms[node.outputs[0]]
+        forms = [self.plan.forms[v] for v in node.outputs]
+        regions = node.regions
+        if node.op == "scan":
+            regions = (_Round(self.plan.bodies[node], self.slices, node).graph(),)
         with self.body.at(node):
-            new = self.body.emit(OPS[node.op], args, sliced_attrs(node, form, self.slices), node.regions)
-        for value, ref in zip(node.outputs, new if isinstance(new, tuple) else (new,), strict=True):
+            new = self.body.emit(OPS[node.op], args, sliced_attrs(node, forms[0], self.slices), regions)
+        for value, form, ref in zip(node.outputs, forms, new if isinstance(new, tuple) else (new,), strict=True):
             self.inside[value, form.axis if isinstance(form, Along) else None] = ref
 
     def operand(self, operand: Operand, cut: Along | None) -> Any:
@@ -268,72 +128,119 @@ class _Loop:
             return operand.value
         key = operand, None if cut is None else cut.axis
         if key not in self.inside:
-            self.inside[key] = self.taken_in(operand, cut)
+            node = self.plan.producer.get(operand)
+            again = node is not None and self.made_again(node, cut)
+            self.inside[key] = self.made(node, cut) if again and node is not None else self.given(operand, cut)
         return self.inside[key]
 
-    def taken_in(self, value: Value, cut: Along | None) -> Any:
-        """A value that the loop does not give. Masks and numbers are made inside; random numbers of a slice too, from
-        where the slice begins; others come in, whole or slice by slice."""
-        node = self.plan.producer.get(value)
-        if node is not None and self.made_inside(node, cut):
-            return self.make(node, value, cut)
+    def made_again(self, node: Node, cut: Along | None) -> bool:
+        return self.plan.made_again(node, cut)
+
+    def made(self, node: Node, cut: Along | None) -> Any:
+        """A node that is the same for every slice, computed for each."""
+        attrs = sliced_attrs(node, cut if cut is not None else SAME, self.slices)
+        with self.body.at(node):
+            args = [self.operand(o, c) for o, c in zip(node.inputs, self.plan.cut_for(node, cut), strict=True)]
+            if OPS[node.op].random and cut is not None:
+                args.append(self.first(node.output.type))
+            return self.body.emit(OPS[node.op], args, attrs, node.regions)
+
+    def given(self, value: Value, cut: Along | None) -> Any:
+        """A value that comes in from outside."""
+        raise NotImplementedError
+
+    def first(self, t: TensorType) -> Any:
+        """The number of the first element of the present slice among those of an array of random numbers."""
+        raise NotImplementedError
+
+    def region(self, inputs: Sequence[Value], outputs: Sequence[tuple[str, Operand]]) -> Graph:
+        used = {n.attrs["digest"] for n in self.body.nodes if n.op == "constant"}
+        return Graph(
+            self.body.name,
+            tuple(inputs),
+            {v.name: "input" for v in inputs},
+            tuple(self.body.nodes),
+            tuple(outputs),
+            constants={k: a for k, a in self.body.constants.items() if k in used},
+        )
+
+
+class _Loop(_Slices):
+    """The loop over the slices in the making, and the values of the whole batch around it (`whole`)."""
+
+    def __init__(self, plan: Cutting, slices: int, around: Builder, whole: dict[Value, Any]) -> None:
+        super().__init__(plan, slices)
+        self.around, self.whole = around, whole
+        self.consts: dict[Value, Any] = {}  # of the body: what it is given
+        self.xs: dict[Value, Any] = {}
+        self.round: Any = None
+
+    def record(self, wanted: Sequence[Value]) -> None:
+        """Emits the loop, with all that it needs before it, and puts the values that are wanted of it into `whole`."""
+        self.emit_needed(wanted)
+        sums = [v for v in wanted if self.plan.forms[v] is SUM]
+        stacks = [v for v in wanted if v not in sums]
+        carries: list[Value] = []
+        outputs: list[tuple[str, Operand]] = []
+        for v in sums:
+            carry = self.body.input(f"sum.{v.name}", v.type)
+            carries.append(carry._value)
+            with self.body.at(self.plan.producer[v]):
+                outputs.append((f"sum.{v.name}", (carry + self.inside[v, None])._value))
+        outputs += [(f"y.{i}", self.inside[v, self.cut(v).axis]._value) for i, v in enumerate(stacks)]
+        region = self.region((*self.consts, *carries, *self.xs), outputs)
+        zeros = [self.zeros(v.type) for v in sums]
+        attrs = {"consts": len(self.consts), "carries": len(sums), "length": self.slices, "reverse": False}
+        args = [*self.consts.values(), *zeros, *self.xs.values()]
+        found = self.around.emit(OPS["scan"], args, attrs, (region,))
+        for v, ref in zip([*sums, *stacks], found, strict=True):
+            self.whole[v] = ref if v in sums else self.joined(ref, v)
+
+    def cut(self, value: Value) -> Along:
+        form = self.plan.forms[value]
+        assert isinstance(form, Along)
+        return form
+
+    def zeros(self, t: TensorType) -> Any:
+        value = 0.0 if t.is_float else 0
+        return self.around.emit(OPS["full"], (), {"shape": t.shape, "value": value, "dtype": t.dtype})
+
+    def joined(self, stack: Any, value: Value) -> Any:
+        """The slices of `value`, which are stacked, as one array."""
+        place, stacked = self.cut(value), self.split(value.type, self.cut(value))
+        axis = place.axis + 1  # (n, ..., outer, rest, ...) -> (..., outer, n, rest, ...)
+        apart = OPS["reshape"](stack, shape=(stacked[axis], *stacked[:axis], *stacked[axis + 1 :]))
+        order = (*range(1, axis + 1), 0, *range(axis + 1, len(stacked)))
+        return OPS["reshape"](OPS["permute"](apart, axes=order), shape=value.type.shape)
+
+    def split(self, t: TensorType, place: Along) -> Shape:
+        """The shape of a whole value with the axis of the batch taken apart: outer, slices, and the rest of it."""
+        rest = divide(t.shape[place.axis], place.outer * self.slices)
+        assert rest is not None
+        return (*t.shape[: place.axis], place.outer, self.slices, rest, *t.shape[place.axis + 1 :])
+
+    # what comes in --------------------------------------------------------------------------------------------------
+    def given(self, value: Value, cut: Along | None) -> Any:
+        """A value that the loop does not give: whole, or slice by slice."""
         ref = self.outside(value)
         if cut is None:
-            return self.take(self.consts, value, ref, value.type)
-        shape = value.type.shape
-        part = sliced_shape(shape, cut, self.slices)
-        stacked = OPS["reshape"](ref, shape=(*shape[: cut.axis], self.slices, *part[cut.axis :]))
-        order = (cut.axis, *(a for a in range(stacked.ndim) if a != cut.axis))
-        return self.take(self.xs, value, OPS["permute"](stacked, axes=order), TensorType(value.type.dtype, part))
+            return self.take(self.consts, value.name, ref, value.type)
+        part, stacked = self.part(value.type, cut), OPS["reshape"](ref, shape=self.split(value.type, cut))
+        order = (cut.axis + 1, *(a for a in range(stacked.ndim) if a != cut.axis + 1))
+        slices = OPS["reshape"](OPS["permute"](stacked, axes=order), shape=(self.slices, *part.shape))
+        return self.take(self.xs, value.name, slices, part)
 
-    def take(self, table: dict[Value, Any], value: Value, ref: Any, kind: TensorType) -> Any:
-        inner = self.body.input(f"{'x' if table is self.xs else 'c'}.{len(table)}.{value.name}", kind)
+    def take(self, table: dict[Value, Any], name: str, ref: Any, t: TensorType) -> Any:
+        inner = self.body.input(f"{'x' if table is self.xs else 'c'}.{len(table)}.{name}", t)
         table[inner._value] = ref
         return inner
 
-    def made_inside(self, node: Node, cut: Along | None) -> bool:
-        """Whether a node that is the same for every slice is computed in the body: what is made of indices and numbers
-        alone, and elementwise work on something with the size of the batch that need not be stored for it."""
-        op = OPS[node.op]
-        if cut is None:
-            return self.is_free(node)
-        if op.random:
-            return all(identical(d, 1) for d in node.output.type.shape[: cut.axis])
-        if node.op in ("full", "broadcast_to", "iota"):
-            return node.op != "iota" or node.attrs["axis"] != cut.axis
-        return op.kind == "elementwise" and not op.generator
-
-    def is_free(self, node: Node) -> bool:
-        """Whether a value comes from indices, numbers and constants alone, as causal masks do: no kernel stores it."""
-        op = OPS[node.op]
-        if op.generator or op.kind == "constant":
-            return True
-        if op.random or op.kind not in ("elementwise", "view"):
-            return False
-        producers = [self.plan.producer.get(v) for v in self.plan.read(node)]
-        return all(p is not None and self.is_free(p) for p in producers)
-
-    def make(self, node: Node, value: Value, cut: Along | None) -> Any:
-        """Computes a node that is the same for every slice in the body, cut or whole."""
-        attrs = sliced_attrs(node, cut if cut is not None else SAME, self.slices)
-        with self.body.at(node):
-            if OPS[node.op].random and cut is not None:
-                args = [*(self.operand(o, None) for o in node.inputs), self.first(value, cut)]
-                return self.body.emit(OPS[node.op], args, attrs)
-            args = []
-            for o in node.inputs:
-                axis = None if cut is None or isinstance(o, Literal) else cut.axis - (value.type.ndim - o.type.ndim)
-                whole = axis is None or axis < 0 or identical(o.type.shape[axis], 1)
-                args.append(self.operand(o, None if whole else Along(axis, cut.inner)))
-            return self.body.emit(OPS[node.op], args, attrs)
-
-    def first(self, value: Value, cut: Along) -> Any:
-        """The number of the first element of the present slice, for random numbers."""
+    def first(self, t: TensorType) -> Any:
         if self.round is None:
             numbers = self.around.emit(OPS["iota"], (), {"shape": (self.slices,), "axis": 0, "dtype": "i64"})
-            round_ = Value("round", TensorType("i64", (self.slices,)))
-            self.round = self.take(self.xs, round_, numbers, TensorType("i64", ()))
-        size = divide(value.type.size, self.slices)
+            self.round = self.take(self.xs, "slice", numbers, TensorType("i64", ()))
+        size = divide(t.size, self.slices)
+        assert size is not None
         return self.round * size
 
     # around it ------------------------------------------------------------------------------------------------------
@@ -355,10 +262,47 @@ class _Loop:
 
     def emit_whole(self, node: Node) -> None:
         """A node on the whole batch."""
-        if node.outputs[0] in self.whole:
+        if all(v in self.whole for v in node.outputs):
             return
         inputs = map(self.plan.resolved, node.inputs)
         args = [o.value if isinstance(o, Literal) else self.outside(o) for o in inputs]
         with self.around.at(node):
             new = self.around.emit(OPS[node.op], args, node.attrs, node.regions)
-        self.whole.update(zip(node.outputs, new if isinstance(new, tuple) else (new,), strict=True))
+        made = zip(node.outputs, new if isinstance(new, tuple) else (new,), strict=True)
+        self.whole |= {v: ref for v, ref in made if v not in self.whole}  # some may have come out of the loop
+
+
+class _Round(_Slices):
+    """The body of a loop over time, on slices: its inputs are cut where cutting.py says, and so is all that follows."""
+
+    def __init__(self, plan: Cutting, slices: int, node: Node) -> None:
+        super().__init__(plan, slices)
+        self.node = node
+        self.body.name = plan.graph.name
+        for value in plan.graph.inputs:
+            form = plan.forms[value]
+            place = form if isinstance(form, Along) else None
+            ref = self.body.input(value.name, self.part(value.type, place))
+            self.inside[value, None if place is None else place.axis] = ref
+
+    def graph(self) -> Graph:
+        forms = self.result_forms()
+        self.emit_needed([v for v in map(self.plan.resolved, forms) if isinstance(v, Value)])
+        outputs = []
+        for name, operand in self.plan.graph.outputs:
+            form = forms[operand]
+            ref = self.operand(operand, form if isinstance(form, Along) else None)
+            outputs.append((name, self.body.operand(ref)))
+        return self.region(self.body.inputs, outputs)
+
+    def result_forms(self) -> Mapping[Operand, Form]:
+        """Where each result is cut: carries as they come in, others as they are."""
+        _, inner = parts_of(self.node)
+        forms = {v: self.plan.form_of(v) for _, v in self.plan.graph.outputs}
+        return {**forms, **{new: self.plan.forms[c] for c, new in zip(inner.carries, inner.new, strict=True)}}
+
+    def made_again(self, node: Node, cut: Along | None) -> bool:
+        return cut is None or self.plan.made_again(node, cut)  # what is the same for every slice stays in its round
+
+
+__all__ = ["MicrobatchError", "microbatch"]

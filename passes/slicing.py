@@ -1,7 +1,7 @@
 """What becomes of an op when its batch is cut into slices: the calculus under passes/microbatch.py.
 
-A value of the whole batch has one of four forms. It is the SAME for every slice (weights, masks); it lies ALONG an axis
-whose major part is the batch, so that slices of it are what slices of the operands give; it is the SUM of what the
+A value of the whole batch has one of four forms. It is the SAME for every slice (weights, masks); the batch lies ALONG
+an axis of it, so that slices of it are what slices of the operands give; it is the SUM of what the
 slices give (a sum over the batch, a weight's gradient); or it is known LATE, once all slices are through.
 
 A rule says for one op from the forms of its operands where each operand has to be cut, and the form of its results. It
@@ -11,7 +11,7 @@ raises `Mixed` where elements of the batch meet in another way.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Union
 
@@ -34,10 +34,15 @@ SAME, SUM, LATE = Role.SAME, Role.SUM, Role.LATE
 
 @dataclass(frozen=True)
 class Along:
-    """The batch is the major part of `axis`, whose size is that of the batch times `inner`."""
+    """The batch lies along `axis`, whose size is outer * batch * inner, in this order of elements."""
 
     axis: int
     inner: DimLike = 1
+    outer: DimLike = 1
+
+    def at(self, axis: int) -> Along:
+        """The same along another axis."""
+        return replace(self, axis=axis)
 
 
 Form = Union[Role, Along]
@@ -97,11 +102,16 @@ def sliced_shape(shape: Shape, place: Along, slices: int) -> Shape:
 
 # axes ---------------------------------------------------------------------------------------------------------------
 def same_place(a: Along, b: Along) -> bool:
-    return a.axis == b.axis and identical(a.inner, b.inner)
+    return a.axis == b.axis and same_order(a, b)
+
+
+def same_order(a: Along, b: Along) -> bool:
+    """Whether the batch lies in two axes, or in one, in the same way."""
+    return identical(a.inner, b.inner) and identical(a.outer, b.outer)
 
 
 def _moved(form: Form, by: int) -> Along | None:
-    return Along(form.axis + by, form.inner) if isinstance(form, Along) else None
+    return form.at(form.axis + by) if isinstance(form, Along) else None
 
 
 def _one(places: Sequence[Along | None], what: str = "meets itself along two axes") -> Along:
@@ -121,7 +131,7 @@ def _aligned(node: Node, types: Types, forms: Sequence[Form], rank: int, skip: i
         whole = axis >= 0 and not is_one(t.shape[axis])
         if isinstance(form, Along) and not whole:
             raise Mixed("repeats the batch")
-        cuts.append(Along(axis, place.inner) if whole else None)
+        cuts.append(place.at(axis) if whole else None)
     return tuple(cuts), place
 
 
@@ -138,7 +148,7 @@ def _reduce(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form
             raise Mixed(f"takes the {node.op} over the batch")
         return (place,), SUM
     before = 0 if node.attrs["keepdims"] else sum(a < place.axis for a in axes)
-    return (place,), Along(place.axis - before, place.inner)
+    return (place,), place.at(place.axis - before)
 
 
 def _places(forms: Sequence[Form]) -> list[Along | None]:
@@ -159,21 +169,22 @@ def _indices(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, For
 
 
 def _reshape(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form]:
-    """The batch stays the major part of an axis that as many elements lie before as did."""
+    """The batch lies along the new axis that takes it up whole: what is before the batch divides into what is before
+    the axis, and what is behind it likewise. There is at most one."""
     place = _one(_places(forms))
     old, new = types[0].shape, node.attrs["shape"]
-    before = product(old[: place.axis])
-    each = place.inner * product(old[place.axis + 1 :])  # elements that belong to one of the batch, in one piece
-    for axis, size in enumerate(new):
-        inner = divide(each, product(new[axis + 1 :]))
-        if inner is not None and not is_one(size) and identical(product(new[:axis]), before):
-            return (place,), Along(axis, inner)
+    before = product(old[: place.axis]) * place.outer
+    behind = place.inner * product(old[place.axis + 1 :])
+    for axis in range(len(new)):
+        outer, inner = divide(before, product(new[:axis])), divide(behind, product(new[axis + 1 :]))
+        if outer is not None and inner is not None and not is_one(new[axis]):
+            return (place,), Along(axis, inner, outer)
     raise Mixed("does not keep the batch in one piece")
 
 
 def _permute(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form]:
     place = _one(_places(forms))
-    return (place,), Along(node.attrs["axes"].index(place.axis), place.inner)
+    return (place,), place.at(node.attrs["axes"].index(place.axis))
 
 
 def _broadcast_to(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form]:
@@ -211,24 +222,24 @@ def _matmul(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form
     x, y = types
     roles = [_role(t, f, side) for side, (t, f) in enumerate(zip(types, forms, strict=True))]
     kind, place = next(r for r in roles if r is not None)
-    if any(r is not None and (r[0] != kind or not identical(r[1].inner, place.inner)) for r in roles):
+    if any(r is not None and (r[0] != kind or not same_order(r[1], place)) for r in roles):
         raise Mixed("multiplies elements of the batch with each other")
     if kind == "inner":
         ends = x.ndim - 1, max(y.ndim - 2, 0)
-        return (Along(ends[0], place.inner), Along(ends[1], place.inner)), SUM
+        return (place.at(ends[0]), place.at(ends[1])), SUM
     leading = max(x.ndim, y.ndim, 2) - 2
     if kind in ("rows", "columns"):
         side = 0 if kind == "rows" else 1
         if roles[1 - side] is not None:
             raise Mixed("multiplies elements of the batch with each other")
         axis = leading + (x.ndim > 1 and kind == "columns")
-        return (place, None) if side == 0 else (None, place), Along(axis, place.inner)
+        return (place, None) if side == 0 else (None, place), place.at(axis)
     back = int(kind)  # leading axes, counted from the last one
     cuts = []
     for t in types:
         axis = t.ndim - 2 - back
-        cuts.append(Along(axis, place.inner) if axis >= 0 and not is_one(t.shape[axis]) else None)
-    return tuple(cuts), Along(leading - back, place.inner)
+        cuts.append(place.at(axis) if axis >= 0 and not is_one(t.shape[axis]) else None)
+    return tuple(cuts), place.at(leading - back)
 
 
 def _role(t: TensorType, form: Form, side: int) -> tuple[str, Along] | None:
@@ -249,12 +260,12 @@ def _take(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form]:
             raise Mixed("looks elements of the batch up by number")
         return (table, None), _around(table, axis, types[1].ndim - 1)
     assert isinstance(index, Along)
-    return (None, index), Along(axis + index.axis, index.inner)
+    return (None, index), index.at(axis + index.axis)
 
 
 def _around(place: Along, axis: int, more: int) -> Along:
     """The place of an axis when another one before or behind it is replaced by more (or fewer) axes."""
-    return place if place.axis < axis else Along(place.axis + more, place.inner)
+    return place if place.axis < axis else place.at(place.axis + more)
 
 
 def _scatter_add(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form]:
@@ -266,7 +277,7 @@ def _scatter_add(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts,
             raise Mixed("adds elements of the batch at each other's places")
         return (None, x), _around(x, axis, 1 - rank)
     place = _one([within, x if isinstance(x, Along) else None], "adds elements of the batch at each other's places")
-    return (Along(place.axis - axis, place.inner), place), SUM
+    return (place.at(place.axis - axis), place), SUM
 
 
 def _dynamic(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form]:
