@@ -78,7 +78,7 @@ def test_every_op_in_slices_is_what_it_is_as_a_whole():
     # the rows of these two take a part along every axis; q, k and v of the models below are whole along the batch
     assert {name for name in RULES if not cut[name]} == {"slice", "unslice"}
     assert cut["scan"] > 20 and refused["scan"] > 20
-    assert {"concat", "slice", "reshape", "max", "matmul", "take", "conv", "sort", "cumsum"} <= set(refused)
+    assert {"concat", "slice", "max", "matmul", "take", "conv", "sort", "cumsum"} <= set(refused)
     assert not {"exp", "cast", "sum", "permute", "bounded"} & set(refused)
 
 
