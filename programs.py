@@ -74,7 +74,7 @@ class Programs:
     """The programs of one target. `families` holds them by entry, mode, dtypes and ranks, and what is trainable."""
 
     def __init__(
-        self, target: Any, loss: Any, optimizer: Optimizer | None, lint: str, threads: int, limits: Limits = Limits()
+        self, target: Any, loss: Any, optimizer: Optimizer | None, lint: str, threads: int, limits: Limits
     ) -> None:
         self.target = target
         self.model = target if isinstance(target, Module) else None

@@ -12,10 +12,10 @@ from math import prod
 
 import numpy as np
 
-from ..ir.tape import RowProgram, Tape
+from ..ir.tape import Instr, RowProgram, Tape
 from .bind import ITEMSIZE
 from .call import Call, Slot
-from .kernels.triangular import FACTOR_BLOCK, HALVES, RESULT_BLOCK
+from .kernels.gemm import HALVES
 
 NO_ARITHMETIC = ("load", "store", "index", "dim", "cast", "full")
 
@@ -39,7 +39,6 @@ KINDS = {
     "sort": "sort",
     "sort_descending": "sort",
     "top": "sort",
-    "triangular_gemm": "triangle",
 }
 # Those whose axes are (outer, count, width, rows): they move a row for each of count, however many rows there are.
 INDEXED = ("dynamic_read", "dynamic_write", "gather", "gather_along", "scatter_add", "scatter_add_along")
@@ -47,13 +46,15 @@ INDEXED = ("dynamic_read", "dynamic_write", "gather", "gather_along", "scatter_a
 Sizes = Sequence[int]
 
 
-def kind_of(tape: Tape, kernel: str) -> str:
-    """`gemm`, `triangle`, `conv`, `rows`, `copy`, ...: what the tables of a profile are grouped by."""
+def kind_of(tape: Tape, instr: Instr) -> str:
+    """`gemm`, `triangle` (a product of which a half is left out), `conv`, `rows`, `copy`, ...: what the tables of a
+    profile are grouped by."""
+    kernel = instr.kernel
     if kernel in tape.rows:
         ops = {s.op for section in tape.rows[kernel].sections for s in section.stmts}
         return "copy" if ops <= {*NO_ARITHMETIC} else "rows"
     family = kernel.rpartition("_")[0]
-    return KINDS.get(family, family)
+    return "triangle" if family == "gemm" and instr.params[0] else KINDS.get(family, family)
 
 
 def cost(tape: Tape, call: Call, thread: int) -> tuple[int, int]:
@@ -65,8 +66,8 @@ def cost(tape: Tape, call: Call, thread: int) -> tuple[int, int]:
     if kernel in tape.rows:
         return _rows(tape, tape.rows[kernel], call, starts, sizes)
     family = kernel.rpartition("_")[0]
-    if family == "triangular_gemm":
-        return _triangular(tape, call, sizes)
+    if family == "gemm" and call.params[0]:
+        return _half(tape, call, sizes)
     moved = sizes[:3] if family in INDEXED else ()
     return OPERATIONS.get(family, _none)(call, sizes), _traffic(tape, call, sizes, moved)
 
@@ -127,8 +128,10 @@ def _traffic(tape: Tape, call: Call, sizes: Sizes, moved: Sizes) -> int:
 
 
 def _bytes(tape: Tape, slot: Slot) -> int:
-    """Of an element, as often as it moves."""
+    """Of an element, as often as it moves. A thread's own scratch memory stays in its cache."""
     if slot.buffer < 0 or tape.buffers[slot.buffer].segment == "error":
+        return 0
+    if tape.buffers[slot.buffer].segment == "partial" and not any(slot.strides):
         return 0
     return ITEMSIZE[tape.buffers[slot.buffer].dtype] * (2 if slot.mode == "rw" else 1)
 
@@ -141,30 +144,18 @@ def _elements(slot: Slot, sizes: Sizes, moved: Sizes = ()) -> int:
     return min(count, prod(moved)) if moved else count
 
 
-def _triangular(tape: Tape, call: Call, sizes: Sizes) -> tuple[int, int]:
-    """A product in blocks, of which those on one side of the diagonal are left out."""
+def _half(tape: Tape, call: Call, sizes: Sizes) -> tuple[int, int]:
+    """A product of which one half is 0 or not wanted: what is left of it, however the kernel cuts it."""
     batches, (m, n, k) = prod(sizes[:2]), sizes[2:]
-    half = HALVES[int(call.params[0]) - 1]
-    block = RESULT_BLOCK if half.startswith("out") else FACTOR_BLOCK
-    extent = n if half.startswith("y") else m
-    work = area = 0  # multiply-adds, and elements of the operand that is cut
-    for start in range(0, extent, block):
-        rows = min(start + block, extent) - start
-        if half == "out_lower":
-            other, inner = min(n, start + rows), k
-        elif half == "out_upper":
-            other, inner = n - min(n, start), k
-        elif half in ("x_lower", "y_upper"):
-            other = min(k, start + rows)
-            inner = m if half == "y_upper" else n
-        else:
-            other = k - min(k, start)
-            inner = m if half == "y_lower" else n
-        work += rows * other * inner
-        area += rows * other
-    cut = {"out": 2, "x": 0, "y": 1}[half.partition("_")[0]]
-    whole = [_elements(slot, sizes) for slot in call.slots]
+    half = HALVES[int(call.params[0])]
+    # of each row (of y: column), the elements on this side of the diagonal
+    rows, columns, whole = {"o": (m, n, k), "x": (m, k, n), "y": (n, k, m)}[half[0]]
+    up_to = half in ("out_lower", "x_lower", "y_upper")
+    i = np.arange(rows)
+    area = int(np.minimum(i + 1, columns).sum() if up_to else np.maximum(columns - i, 0).sum())
+    cut = {"o": 2, "x": 0, "y": 1}[half[0]]
+    counts = [_elements(slot, sizes) for slot in call.slots]
     if not (cut == 2 and call.params[1]):  # what is left out of a result may have to be filled
-        whole[cut] = min(whole[cut], batches * area)
-    moved = sum(count * _bytes(tape, slot) for count, slot in zip(whole, call.slots, strict=True))
-    return 2 * batches * work, moved
+        counts[cut] = min(counts[cut], batches * area)
+    moved = sum(count * _bytes(tape, slot) for count, slot in zip(counts, call.slots, strict=True))
+    return 2 * batches * area * whole, moved

@@ -127,7 +127,7 @@ class _Measured:
         return Work(
             number=number,
             kernel=instr.kernel,
-            kind=kind_of(tape, instr.kernel),
+            kind=kind_of(tape, instr),
             name=instr.label or instr.kernel,
             value=", ".join(_written(tape, instr)),
             file=at.file if at else "",

@@ -18,7 +18,7 @@ from gradtape.passes.lower import lower
 from gradtape.passes.microbatch import MicrobatchError, microbatch
 from gradtape.passes.rewrite import expand
 from gradtape.passes.slicing import RULES
-from gradtape.planning import MemoryBudgetError, arena_bytes, sliced
+from gradtape.planning import Limits, MemoryBudgetError, arena_bytes, sliced
 
 
 # ops ----------------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ class Tagger(gt.Module):
     """Embedding, attention, LayerNorm, GELU, dropout."""
 
     def __init__(self, dropout=0.0):
-        self.body = gt.models.GPT(VOCAB, CONTEXT, 16, 2, 2, dropout=dropout)
+        self.body = gt.models.GPT(VOCAB, CONTEXT, 16, 1, 2, dropout=dropout)
 
     def forward(self, ids):
         return self.body(ids)
@@ -317,14 +317,14 @@ def test_the_budget_is_kept_with_as_few_slices_as_will_do():
     assert arena_bytes(whole.graph("tape"), 1) == full
     sizes = {}
     for slices in (2, 3, 4, 6, 12):
-        cut, found = sliced(graph, checks, 1, BATCH // slices, None)
+        cut, found = sliced(graph, checks, 1, Limits(microbatch=BATCH // slices))
         assert found == slices
         sizes[slices] = arena_bytes(lower(cut, checks), 1)
     assert full > sizes[2] > sizes[3] > sizes[4] > sizes[6] > sizes[12]
     assert sizes[4] < 0.45 * full  # the activations of a quarter, and all gradients
     for slices, most in ((1, full), *sizes.items()):
-        assert sliced(graph, checks, 1, None, most)[1] == slices
-        assert sliced(graph, checks, 1, None, most + 1)[1] == slices
+        assert sliced(graph, checks, 1, Limits(most))[1] == slices
+        assert sliced(graph, checks, 1, Limits(most + 1))[1] == slices
     step, _ = made("layers", threads=1, memory_budget=sizes[4])
     step(*batch)
     assert step.memory().arena == sizes[4] and step.memory().slices == 4
