@@ -73,16 +73,20 @@ def sliced(graph: Graph, checks: Sequence[str], threads: int, limits: Limits) ->
         return found, arena_bytes(lower(found, checks), threads)
 
     low, high = 0, len(counts) - 1  # the first of the counts that fits is among these
-    found, needed = tried(counts[low])
-    if needed <= budget:
+    found, whole = tried(counts[low])
+    if whole <= budget:
         return found, counts[low]
-    least, smallest = tried(counts[high])
-    if smallest > budget:
+    found, smallest = tried(counts[high])
+    if smallest > budget:  # where gradients are most of it, fewer slices may still take less
+        for slices in counts[1:-1]:
+            found, needed = tried(slices)
+            if needed <= budget:
+                return found, slices
         raise MemoryBudgetError(
-            f"memory_budget is {_shown(budget)}; the program needs {_shown(needed)} for the whole batch of {size}, and "
-            f" {_shown(smallest)} for slices of {size // counts[high]}"
+            f"memory_budget is {_shown(budget)}; the program needs {_shown(whole)} for slices of {size // counts[low]} "
+            f"and {_shown(smallest)} for slices of {size // counts[high]}"
         )
-    best = least, counts[high]
+    best = found, counts[high]
     while high - low > 1:  # memory falls with the number of slices
         middle = (low + high) // 2
         found, needed = tried(counts[middle])

@@ -173,20 +173,17 @@ class _Loop(_Slices):
         self.around, self.whole = around, whole
         self.consts: dict[Value, Any] = {}  # of the body: what it is given
         self.xs: dict[Value, Any] = {}
+        self.sums: dict[Value, tuple[Value, Value] | None] = {}  # what is carried: before and after a round
         self.round: Any = None
 
     def record(self, wanted: Sequence[Value]) -> None:
         """Emits the loop, with all that it needs before it, and puts the values that are wanted of it into `whole`."""
+        self.sums = dict.fromkeys(v for v in wanted if self.plan.forms[v] is SUM)
         self.emit_needed(wanted)
-        sums = [v for v in wanted if self.plan.forms[v] is SUM]
-        stacks = [v for v in wanted if v not in sums]
-        carries: list[Value] = []
-        outputs: list[tuple[str, Operand]] = []
-        for v in sums:
-            carry = self.body.input(f"sum.{v.name}", v.type)
-            carries.append(carry._value)
-            with self.body.at(self.plan.producer[v]):
-                outputs.append((f"sum.{v.name}", (carry + self.inside[v, None])._value))
+        sums, stacks = list(self.sums), [v for v in wanted if v not in self.sums]
+        pairs = [pair for pair in self.sums.values() if pair is not None]
+        carries = [carry for carry, _ in pairs]
+        outputs: list[tuple[str, Operand]] = [(carry.name, new) for carry, new in pairs]
         outputs += [(f"y.{i}", self.inside[v, self.cut(v).axis]._value) for i, v in enumerate(stacks)]
         region = self.region((*self.consts, *carries, *self.xs), outputs)
         zeros = [self.zeros(v.type) for v in sums]
@@ -194,7 +191,16 @@ class _Loop(_Slices):
         args = [*self.consts.values(), *zeros, *self.xs.values()]
         found = self.around.emit(OPS["scan"], args, attrs, (region,))
         for v, ref in zip([*sums, *stacks], found, strict=True):
-            self.whole[v] = ref if v in sums else self.joined(ref, v)
+            self.whole[v] = ref if v in self.sums else self.joined(ref, v)
+
+    def emit(self, node: Node) -> None:
+        """As in any body; what is wanted as a sum is added up at once, so that it need not be kept."""
+        super().emit(node)
+        for value in node.outputs:
+            if value in self.sums:
+                carry = self.body.input(f"sum.{value.name}", value.type)
+                with self.body.at(node):
+                    self.sums[value] = carry._value, (carry + self.inside[value, None])._value
 
     def cut(self, value: Value) -> Along:
         form = self.plan.forms[value]

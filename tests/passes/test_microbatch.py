@@ -19,6 +19,7 @@ from gradtape.passes.microbatch import MicrobatchError, microbatch
 from gradtape.passes.rewrite import expand
 from gradtape.passes.slicing import RULES
 from gradtape.planning import Limits, MemoryBudgetError, arena_bytes, sliced
+from gradtape.runtime.bind import plan
 
 
 # ops ----------------------------------------------------------------------------------------------------------------
@@ -331,9 +332,21 @@ def test_the_budget_is_kept_with_as_few_slices_as_will_do():
     assert "the batch in 4 slices" in str(step.memory()) and "slices" not in str(whole.memory())
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_a_product_keeps_for_itself_lasts_no_longer_than_the_product(threads):
+    """Also in a loop, where other temporaries that are read before they are written go from round to round."""
+    step, (x, y) = made("gpt", threads=threads, lint="off")
+    step.value_and_grad(x, y)
+    graph, _ = sliced(step.graph("fused"), (), threads, Limits(microbatch=4))
+    tape = lower(graph)
+    found = plan(tape, {}, threads)
+    places = [found.offsets[i] for i, b in enumerate(tape.buffers) if b.name == "factor"]
+    assert len(places) > 10 and len(set(places)) < len(places)
+
+
 def test_too_small_a_budget_says_what_is_needed():
     step, batch = made("gpt", threads=1, memory_budget=1000)
-    with pytest.raises(MemoryBudgetError, match=r"memory_budget is 0.001 MB; .* MB for slices of 1"):
+    with pytest.raises(MemoryBudgetError, match=r"memory_budget is 0.001 MB; .* of 12 and .* MB for slices of 1"):
         step(*batch)
 
 
