@@ -5,7 +5,8 @@
 Around the size M: vocabulary 65, width 128, heads of 32, 4 layers, 64 positions, batches of 12, two threads. At every
 point both live in a process of their own and take their steps in turn (referee.py); times are medians. Memory is what
 the training takes: of gradtape its store and arena, of PyTorch by how much its process has grown since the model was
-there, at most. Exponents (size^exponent) are those of the line through all points by least squares, and of the last pair.
+there, at most. Exponents (size^exponent) are those of the line through all points by least squares, and of the last
+pair.
 """
 
 # torch comes with the extra `peers`, which is not installed where types are checked:

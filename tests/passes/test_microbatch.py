@@ -270,16 +270,16 @@ def compared(name, sizes):
 
 @pytest.mark.parametrize("name", STEPS)
 def test_gradients_in_slices_are_those_of_the_whole_batch(name):
-    compared(name, [(4, 2)])
+    compared(name, [(4, 1)])
 
 
-def test_slices_of_other_sizes_and_on_one_thread():
-    compared("gpt", [(6, 1), (1, 1)])
+def test_slices_of_other_sizes_and_on_two_threads():
+    compared("gpt", [(6, 2), (1, 1)])
 
 
 def test_training_in_slices_is_that_of_whole_batches():
     whole, batch = made("gpt with dropout", threads=1)
-    sliced, _ = made("gpt with dropout", threads=2, microbatch=4)
+    sliced, _ = made("gpt with dropout", threads=1, microbatch=4)
     losses = [(float(whole(*batch)), float(sliced(*batch))) for _ in range(5)]
     np.testing.assert_allclose(*zip(*losses, strict=True), rtol=1e-4)
 
@@ -301,7 +301,7 @@ def test_other_entries_run_in_slices_too():
 
 
 def test_an_index_out_of_range_in_a_slice_is_told_and_nothing_is_updated():
-    step, (x, y) = made("gpt", threads=2, microbatch=4)
+    step, (x, y) = made("gpt", threads=1, microbatch=4)
     before = {k: v.copy() for k, v in step.state_dict().items()}
     x[7, 2] = VOCAB
     with pytest.raises(IndexError, match="out of range"):
