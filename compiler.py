@@ -22,7 +22,8 @@ from .linting import LintError, LintWarning, lint
 from .models.optim import as_optimizer
 from .passes.autodiff import GradientError
 from .passes.lint import Report
-from .planning import Limits
+from .passes.microbatch import MicrobatchError
+from .planning import Limits, MemoryBudgetError
 from .programs import STAGES, Programs, Variant
 from .runtime.measure import measure
 from .runtime.profile import Profile
@@ -362,6 +363,8 @@ __all__ = [
     "Last",
     "LintError",
     "LintWarning",
+    "MemoryBudgetError",
+    "MicrobatchError",
     "NotFinite",
     "compile",
     "objective",
