@@ -16,6 +16,8 @@ from .compiler import (
     IndexOutOfRange,
     LintError,
     LintWarning,
+    MemoryBudgetError,
+    MicrobatchError,
     NotFinite,
     compile,
     objective,

@@ -22,7 +22,11 @@ from .linting import LintError, LintWarning, lint
 from .models.optim import as_optimizer
 from .passes.autodiff import GradientError
 from .passes.lint import Report
+from .passes.microbatch import MicrobatchError
+from .planning import Limits, MemoryBudgetError
 from .programs import STAGES, Programs, Variant
+from .runtime.measure import measure
+from .runtime.profile import Profile
 from .runtime.program import IndexOutOfRange, NotFinite
 from .runtime.threads import available_cpus
 from .tracer.module import Module, Parameter
@@ -42,14 +46,16 @@ class Last(NamedTuple):
 
 class Memory(NamedTuple):
     """Bytes of the store (parameters, buffers, optimizer state), of the arena (activations and temporaries, which
-    share it), and the largest buffers of the arena by value name."""
+    share it), the largest buffers of the arena by value name, and into how many slices the batch is cut."""
 
     store: int
     arena: int
     largest: tuple[tuple[str, int], ...]
+    slices: int = 1
 
     def __str__(self) -> str:
-        lines = [f"store  {self.store / 1e6:10.3f} MB", f"arena  {self.arena / 1e6:10.3f} MB"]
+        cut = f", the batch in {self.slices} slices" if self.slices > 1 else ""
+        lines = [f"store  {self.store / 1e6:10.3f} MB", f"arena  {self.arena / 1e6:10.3f} MB{cut}"]
         return "\n".join([*lines, *(f"  %{name:<12} {size / 1e6:8.3f} MB" for name, size in self.largest)])
 
 
@@ -64,6 +70,8 @@ class Compiled:
         optimizer: Any = None,
         lint: str = "error",
         threads: int | None = None,
+        memory_budget: int | None = None,
+        microbatch: int | None = None,
     ) -> None:
         if lint not in ("error", "warn", "off"):
             raise ValueError(f"lint is 'error', 'warn' or 'off', not {lint!r}")
@@ -78,13 +86,14 @@ class Compiled:
         self.threads = threads if threads is not None else available_cpus()
         if self.threads < 1:
             raise ValueError(f"threads is at least 1, not {threads}")
+        self.limits = Limits(memory_budget, microbatch)
         self.seed = initial_seed()
         self.last: Last | None = None
         self.examples: tuple[Any, ...] | None = None  # what compile() was given: arrays or specs
         self._step = 0
         self._watch: Watch | None = None
         self._lock = threading.RLock()
-        self._programs = Programs(target, loss, self.optimizer, lint, self.threads)
+        self._programs = Programs(target, loss, self.optimizer, lint, self.threads, self.limits)
         self._store = self._programs.store
         self._latest: Variant | None = None
 
@@ -104,9 +113,7 @@ class Compiled:
             raise TypeError("this program has no optimizer: compile(model, loss=..., optimizer=gt.AdamW(lr=1e-3))")
         with self._lock:
             variant, inputs = self._prepare("step", True, batch)
-            lrs = [self.optimizer.learning_rate(self._step + 1, group) for group in range(len(self.optimizer.groups))]
-            for name, dtype, group in variant.scalars:
-                inputs[name] = np.asarray(self._step + 1 if group is None else lrs[group], dtype)
+            lrs = self._tell_optimizer(variant, inputs)
             out = self._run(variant, inputs)
             self._step += 1
             self.last = Last(float(out["loss"]), float(out["grad_norm"]), float(lrs[0]))
@@ -159,6 +166,14 @@ class Compiled:
             return self._seed
         self._calls += 1
         return self._seed ^ ((self._calls - 1) % 2**31) << 32
+
+    def _tell_optimizer(self, variant: Variant, inputs: dict[str, Any]) -> list[float]:
+        """Adds the scalars of the coming step to `inputs`; returns the learning rates of the groups."""
+        assert self.optimizer is not None
+        lrs = [self.optimizer.learning_rate(self._step + 1, group) for group in range(len(self.optimizer.groups))]
+        for name, dtype, group in variant.scalars:
+            inputs[name] = np.asarray(self._step + 1 if group is None else lrs[group], dtype)
+        return lrs
 
     def _run(self, variant: Variant, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         try:
@@ -268,7 +283,34 @@ class Compiled:
             store=sum(a.nbytes for a in self._store.values()),
             arena=int(self._programs.arena.memory.size),
             largest=tuple(self._latest.program.largest_buffers()),
+            slices=self._latest.slices,
         )
+
+    def profile(self, *batch: Any, entry: str | None = None, repeats: int = 10) -> Profile:
+        """Where the time of a program goes, measured on the arrays of a call: instruction by instruction and by thread,
+        beside the operations and bytes of each and what this machine can do at its best. Prints as a table;
+        `.trace(path)` writes it for Chrome or Perfetto.
+
+        entry     "step", "value_and_grad", "evaluate" or "forward"; by default what a call of this object does
+        repeats   runs with a clock between the instructions, each after one without; figures are medians
+
+        Nothing is trained: parameters, buffers, optimizer state and the number of steps are afterwards what they were,
+        bit by bit, which takes a copy of what the program updates. The peak is measured once in a process.
+        """
+        called = "step" if self.optimizer is not None else "forward"
+        entry = entry or called
+        if entry not in ("step", "value_and_grad", "evaluate", "forward"):
+            raise ValueError(f"entry is 'step', 'value_and_grad', 'evaluate' or 'forward', not {entry!r}")
+        if entry == "step" and self.optimizer is None:
+            raise TypeError("this program has no optimizer: profile(..., entry='value_and_grad')")
+        train = entry in ("step", "value_and_grad") or (
+            entry == called and self.model is not None and self.model.training
+        )
+        with self._lock:
+            variant, inputs = self._prepare(entry, train, batch)
+            if entry == "step":
+                self._tell_optimizer(variant, inputs)
+            return measure(variant.program, inputs, repeats, entry)
 
 
 def compile(
@@ -279,6 +321,8 @@ def compile(
     lint: str = "error",
     threads: int | None = None,
     cache: bool = True,
+    memory_budget: int | None = None,
+    microbatch: int | None = None,
 ) -> Compiled:
     """Compiles a Module or a function of arrays.
 
@@ -291,11 +335,21 @@ def compile(
                   is a LintWarning; "warn": both are warnings; "off"
     threads       default: all CPUs of the process
     cache         kept for tapes on disk
+    memory_budget bytes for activations, temporaries and gradients, which `memory().arena` tells (parameters and
+                  optimizer state come on top): where a batch needs more, forward and backward run over slices of it, as
+                  few as will do, and gradients are added up. MemoryBudgetError where it cannot be done with so little
+    microbatch    the most elements of the batch in a slice; slices are of one size, so it is the batch by a divisor
+
+    Slices change a result by the order of its sums only. They need a batch along the first axis of the inputs whose
+    elements do not depend on each other: MicrobatchError names the op and line where they do, as in batch norm.
 
     Called with loss and optimizer, the result takes one training step on `(*inputs, target)` and returns the loss;
     otherwise it returns the forward result.
     """
-    compiled = Compiled(model_or_fn, loss=loss, optimizer=optimizer, lint=lint, threads=threads)
+    compiled = Compiled(
+        model_or_fn, loss=loss, optimizer=optimizer, lint=lint, threads=threads, memory_budget=memory_budget,
+        microbatch=microbatch,
+    )  # fmt: skip
     if examples_or_specs:
         compiled.examples = examples_or_specs
         entry = "step" if optimizer is not None else "forward"
@@ -353,6 +407,8 @@ __all__ = [
     "Last",
     "LintError",
     "LintWarning",
+    "MemoryBudgetError",
+    "MicrobatchError",
     "NotFinite",
     "compile",
     "objective",

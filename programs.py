@@ -28,6 +28,7 @@ from .passes.lower import lower
 from .passes.optimize import Update, apply_updates, state_name
 from .passes.rewrite import expand
 from .passes.simplify import simplify
+from .planning import Limits, sliced
 from .runtime.program import Arena, GuardViolation, Program, compile_tape
 from .store import Store
 from .tracer.module import Module, Parameter
@@ -50,6 +51,7 @@ class Variant:
         tuple[str, np.dtype, int | None], ...
     ]  # what a step tells the optimizer: the rate of a group, or step
     report: Report | None = None
+    slices: int = 1  # of its batch
 
     def fits(self, arrays: Sequence[np.ndarray]) -> bool:
         dims: dict[str, int] = {}
@@ -73,13 +75,16 @@ class Family:
 class Programs:
     """The programs of one target. `families` holds them by entry, mode, dtypes and ranks, and what is trainable."""
 
-    def __init__(self, target: Any, loss: Any, optimizer: Optimizer | None, lint: str, threads: int) -> None:
+    def __init__(
+        self, target: Any, loss: Any, optimizer: Optimizer | None, lint: str, threads: int, limits: Limits
+    ) -> None:
         self.target = target
         self.model = target if isinstance(target, Module) else None
         self.loss = loss
         self.optimizer = optimizer
         self.lint_level = lint
         self.threads = threads
+        self.limits = limits
         self.store = Store(self.model)
         self.arena = Arena()
         self.families: dict[tuple, Family] = {}
@@ -111,7 +116,7 @@ class Programs:
                 self._exact[key, shapes] = variant
                 return variant
         family.shapes.append(shapes)
-        dims = _symbolic_axes(family.shapes)
+        dims = {} if self.limits else _symbolic_axes(family.shapes)  # a batch is cut by numbers
         try:
             variant = self._build(entry, train, args, dims)
         except (TypeError, ValueError):
@@ -161,14 +166,16 @@ class Programs:
             graph = self._optimize(graph)
             checks = ("loss", "grad_norm")
         graph = simplify(hoist(simplify(expand(simplify(graph)))))
+        slices = 1
+        if self.limits:
+            graph, slices = sliced(graph, checks, self.threads, self.limits)
         stages["fused"] = graph
         tape = lower(graph, checks)
         stages["tape"] = tape
         program = Program(tape, compile_tape(tape), self.store, self.threads, self.arena)
         inputs = traced.arguments.names
-        return Variant(
-            traced, stages, program, inputs, tuple(traced.graph.input(n).type for n in inputs), _scalars(tape), report
-        )
+        types = tuple(traced.graph.input(n).type for n in inputs)
+        return Variant(traced, stages, program, inputs, types, _scalars(tape), report, slices)
 
     def _differentiate(self, graph: Graph) -> Graph:
         trainable = [name for name in self.store.trainable() if name in graph.roles]

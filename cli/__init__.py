@@ -6,6 +6,7 @@ import click
 
 from .generate import generate_command
 from .lint import explain_command, lint_command
+from .profile import profile_command
 from .train import train_command
 
 
@@ -19,3 +20,4 @@ main.add_command(train_command)
 main.add_command(generate_command)
 main.add_command(lint_command)
 main.add_command(explain_command)
+main.add_command(profile_command)

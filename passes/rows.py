@@ -226,6 +226,8 @@ class _Builder:
             padded = (0,) * (self.rank - len(shape)) + contiguous(shape)
             strides = tuple(0 if is_one(d) else s for d, s in zip(own, padded, strict=True))
             index = self.emit(section, "index", (), "i64", {"access": self.virtual(strides)})
+            if len(args) > 2:  # the first element's own number
+                index = self.emit(section, "add", (index, args.pop()), "i64")
             return self.emit(section, node.op, (*args, index), dtype, {"site": node.attrs["site"]})
         numbers = [a.value for a in args if isinstance(a, Literal)]
         if len(numbers) == len(args):  # they have lost their dtypes: an `equal` of two would compare them as bools
