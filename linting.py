@@ -18,6 +18,7 @@ from .passes.lint import LAYERS, Evidence, Report, make_report, run_rules
 from .passes.lint.report import allowed
 from .passes.rewrite import without_checkpoints
 from .tracer.module import Module
+from .tracer.rule_check import forgiving
 from .tracer.trace import Traced
 
 CHEAP = ("S", "K", "T")  # what compile applies: it has traced anyhow
@@ -54,14 +55,15 @@ def lint(
         compiled, model_or_fn = model_or_fn, model_or_fn.target
         loss, optimizer = loss or compiled.loss, optimizer or compiled.optimizer
     subject = Subject(model_or_fn, loss, None if optimizer is None else as_optimizer(optimizer), example)
-    traced = subject.trace()
-    graph, root = program_of(traced, subject.entry)
-    evidence = evidence_of(traced, graph, root, subject.model, subject.optimizer)
-    if "D" in layers:
-        evidence = replace(evidence, retraces=retraces(subject, traced))
-    if "G" in layers:
-        alive = [p.path for p in evidence.trainable if evidence.flow.reaches(p.path)]
-        evidence = replace(evidence, probe=probe(subject, traced, alive))
+    with forgiving():
+        traced = subject.trace()
+        graph, root = program_of(traced, subject.entry)
+        evidence = evidence_of(traced, graph, root, subject.model, subject.optimizer)
+        if "D" in layers:
+            evidence = replace(evidence, retraces=retraces(subject, traced))
+        if "G" in layers:
+            alive = [p.path for p in evidence.trainable if evidence.flow.reaches(p.path)]
+            evidence = replace(evidence, probe=probe(subject, traced, alive))
     return report_on(evidence, layers)
 
 

@@ -24,11 +24,13 @@ from .ir.types import DTYPES, TensorType, dtype_name
 from .models.optim import Optimizer
 from .passes.autodiff import GradientError
 from .passes.optimize import Update, state_name
+from .planning import Limits
 from .runtime.cache import Cache
 from .runtime.program import Arena, GuardViolation, Program
 from .store import Store
 from .tracer.module import Module, Parameter
-from .tracer.trace import Spec, Traced, trace
+from .tracer.structure import flatten
+from .tracer.trace import Spec, Traced, is_array, trace
 
 if TYPE_CHECKING:
     from .passes.lint import Report
@@ -47,9 +49,11 @@ class Stages(dict):  # type: ignore[type-arg]
     def __missing__(self, stage: str) -> Graph | Tape:
         from .finished.building import differentiated, fused
 
-        make = {"differentiated": lambda: differentiated(self.recipe), "fused": lambda: fused(self.recipe, self)}
-        self[stage] = made = make[stage]()
-        return made
+        if stage == "differentiated":
+            self[stage] = differentiated(self.recipe)
+        else:
+            self[stage] = fused(self.recipe, self["differentiated"])[0]
+        return self[stage]
 
 
 @dataclass
@@ -66,6 +70,11 @@ class Variant:
     origin: Origin
     verdict: Verdict
     finished: Finished
+
+    @property
+    def slices(self) -> int:
+        """Of its batch."""
+        return self.finished.slices
 
     @property
     def report(self) -> Report | None:
@@ -95,7 +104,14 @@ class Programs:
     """The programs of one target. `families` holds them by entry, mode, dtypes and ranks, and what is trainable."""
 
     def __init__(
-        self, target: Any, loss: Any, optimizer: Optimizer | None, lint: str, threads: int, cache: Cache | None = None
+        self,
+        target: Any,
+        loss: Any,
+        optimizer: Optimizer | None,
+        lint: str,
+        threads: int,
+        limits: Limits,
+        cache: Cache | None = None,
     ) -> None:
         self.target = target
         self.model = target if isinstance(target, Module) else None
@@ -103,19 +119,27 @@ class Programs:
         self.optimizer = optimizer
         self.lint_level = lint
         self.threads = threads
+        self.limits = limits
         self.cache = cache
         self.store = Store(self.model)
         self.arena = Arena()
         self.families: dict[tuple, Family] = {}
         self._exact: dict[tuple, Variant] = {}  # by everything that decides, sizes too: the quick way
 
-    def variant(self, entry: str, train: bool, arrays: Sequence[Any]) -> Variant:
-        """The program that serves an entry for arrays or specs, traced and compiled where there is none yet."""
+    def variant(self, entry: str, train: bool, args: Sequence[Any]) -> tuple[Variant, list[Any]]:
+        """The program that serves an entry for arguments, traced and compiled where there is none yet, and the arrays
+        (or specs) in them, in the order of its inputs."""
+        structure, leaves = flatten(args, "", is_array)
+        arrays = [leaf for _, leaf in leaves]
+        nesting = "" if all(is_array(a) for a in args) else repr(structure.tree)
+        return self._variant(entry, train, args, arrays, nesting), arrays
+
+    def _variant(self, entry: str, train: bool, args: Sequence[Any], arrays: Sequence[Any], nesting: str) -> Variant:
         kinds = tuple((dtype_name(a.dtype), len(a.shape)) for a in arrays)
         derived = entry in ("step", "value_and_grad")
         if derived and self.model is None and not self.store.parameters:
-            self.store.note(self._trace(entry, train, arrays, {}))  # what a function trains is known once it is traced
-        key = (entry, train, kinds, self.store.trainable() if derived else (), self.store.modes())
+            self.store.note(self._trace(entry, train, args, {}))  # what a function trains is known once it is traced
+        key = (entry, train, kinds, nesting, *self.store.read_by_python(derived))
         family = self.families.setdefault(key, Family())
         shapes = tuple(tuple(a.shape) for a in arrays)
         if (key, shapes) in self._exact:
@@ -124,7 +148,7 @@ class Programs:
             sizes = (f"{d} {d.min} {d.max}" if isinstance(d, Dim) else str(d) for a in arrays for d in a.shape)
             asked = (key, tuple(sizes))
             if asked not in self._exact:
-                self._exact[asked] = self._build(entry, train, arrays, {})
+                self._exact[asked] = self._build(entry, train, args, {})
                 family.variants.append(self._exact[asked])
             return self._exact[asked]
         for variant in family.variants:
@@ -132,26 +156,27 @@ class Programs:
                 self._exact[key, shapes] = variant
                 return variant
         family.shapes.append(shapes)
-        dims = _symbolic_axes(family.shapes)
+        dims = {} if self.limits else _symbolic_axes(family.shapes)  # a batch is cut by numbers
         try:
-            variant = self._build(entry, train, arrays, dims)
+            variant = self._build(entry, train, args, dims)
         except (TypeError, ValueError):
             family.shapes.pop()
             if not dims:
                 raise
             # with the sizes of this call alone: it works, or its error has numbers in it
-            variant = self._build(entry, train, arrays, {})
+            variant = self._build(entry, train, args, {})
         if not variant.fits(arrays):
             raise GuardViolation(f"the traced program does not serve the shapes {shapes} it was traced for")
         family.variants.append(variant)
         return variant
 
-    def _trace(self, entry: str, train: bool, arrays: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Traced:
-        names = input_names(self.target, self.loss, entry, len(arrays))
-        axes = {names[arg]: {a: d for (g, a), d in dims.items() if g == arg} for arg, _ in dims}
+    def _trace(self, entry: str, train: bool, args: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Traced:
+        names = input_names(self.target, self.loss, entry, len(args))
+        paths = [path for name, arg in zip(names, args, strict=True) for path, _ in flatten(arg, name, is_array)[1]]
+        axes = {paths[number]: {a: d for (n, a), d in dims.items() if n == number} for number, _ in dims}
         return trace(
             entry_function(self.target, self.loss, entry),
-            *arrays,
+            *args,
             module=self.model,
             name=graph_name(self.target),
             train=train,
@@ -160,8 +185,8 @@ class Programs:
             known=self.store.names,
         )
 
-    def _build(self, entry: str, train: bool, arrays: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Variant:
-        traced = self._trace(entry, train, arrays, dims)
+    def _build(self, entry: str, train: bool, args: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Variant:
+        traced = self._trace(entry, train, args, dims)
         self.store.note(traced)
         recipe = self._recipe(entry, traced)
         judged = Judged(traced, recipe, self.model, self.optimizer if entry == "step" else None, self.lint_level)
@@ -181,12 +206,14 @@ class Programs:
         if entry != "forward":
             graph = graph.replace(outputs=(("loss", only_output(graph)),))
         trainable: tuple[str, ...] = ()
+        updates: tuple[Update, ...] = ()
+        max_norm: float | None = None
         if entry in DERIVED:
             trainable = tuple(name for name in self.store.trainable() if name in graph.roles)
-        if entry != "step":
-            return Recipe(entry, graph, trainable)
-        assert self.optimizer is not None
-        return Recipe(entry, graph, trainable, self._updates(trainable), self.optimizer.max_norm)
+        if entry == "step":
+            assert self.optimizer is not None
+            updates, max_norm = self._updates(trainable), self.optimizer.max_norm
+        return Recipe(entry, graph, trainable, updates, max_norm, self.limits, self.threads)
 
     # the optimizer --------------------------------------------------------------------------------------------------
     def _updates(self, trainable: Sequence[str]) -> tuple[Update, ...]:
@@ -268,7 +295,7 @@ def scalars_of(tape: Tape) -> tuple[tuple[str, np.dtype, int | None], ...]:
 
 
 def _symbolic_axes(shapes: Sequence[tuple[tuple[int, ...], ...]]) -> dict[tuple[int, int], Dim]:
-    """(argument, axis) -> Dim for axes whose size has differed between calls; sizes that always agreed share one."""
+    """(array, axis) -> Dim for axes whose size has differed between calls; sizes that always agreed share one."""
     columns: dict[tuple[int, int], tuple[int, ...]] = {}
     for arg, shape in enumerate(shapes[0]):
         for axis in range(len(shape)):

@@ -11,11 +11,13 @@ import numpy as np
 
 from .finished.lookup import Origin, Verdict
 from .finished.parts import NotKept, callbacks
+from .finished.recipe import DERIVED
 from .finished.saved import Filling, SavedModel, SavedProgram, initial_arrays, model_from, model_parts
 from .ir.tape_data import Damaged
 from .ir.types import TensorType, dtype_name, type_of
 from .models.optim import Optimizer
 from .models.schedule import Schedule, again
+from .planning import Limits
 from .programs import Programs, Stages, Variant, scalars_of
 from .runtime.cache import write_atomically
 from .runtime.container import pack, unpack
@@ -24,7 +26,8 @@ from .runtime.program import GuardViolation, Program
 from .tracer.ledger import Ledger
 from .tracer.module import Module, Parameter, buffer
 from .tracer.rng import filled
-from .tracer.trace import Traced
+from .tracer.structure import Slot, Structure, flatten
+from .tracer.trace import Traced, is_array
 
 WEIGHTS = ("values", "seed")
 # What a file must have been written with: how a tape is bound to memory, and what its kernels are told.
@@ -32,8 +35,9 @@ RUNTIME = ("source of ir", "source of runtime")
 
 
 # saving ---------------------------------------------------------------------------------------------------------------
-def save(programs: Programs, path: Path, weights: str, step: int, seed: int) -> None:
-    """Writes the programs that there are. Raises ValueError for what has no place in a file."""
+def save(programs: Programs, path: Path, weights: str, step: int, seed: int, draws: int) -> None:
+    """Writes the programs that there are, with the seeds of the parameters and of the programs' random numbers. Raises
+    ValueError for what has no place in a file."""
     if weights not in WEIGHTS:
         raise ValueError(f"weights is 'values' or 'seed', not {weights!r}")
     if programs.model is None:
@@ -41,12 +45,18 @@ def save(programs: Programs, path: Path, weights: str, step: int, seed: int) -> 
     if isinstance(programs, LoadedPrograms):
         saved = programs.saved.programs
     else:
-        modes = programs.store.modes()
-        found = [(key, v) for key, family in programs.families.items() for v in family.variants if key[-1] == modes]
+        now = {derived: programs.store.read_by_python(derived) for derived in (False, True)}
+        found = [
+            (key, variant)
+            for key, family in programs.families.items()
+            for variant in family.variants
+            if key[4:] == now[key[0] in DERIVED]  # of the model as it is
+        ]
         if not found:
             raise ValueError("there is no program yet: call it once, or give specs to gt.compile")
         saved = [_saved_program(key, variant) for key, variant in found]
     model = _saved_model(programs, saved, weights, step, seed)
+    model.draws = draws
     try:
         parts = model_parts(model)
     except NotKept as error:
@@ -188,17 +198,23 @@ class LoadedPrograms(Programs):
         self, path: Path, saved: SavedModel, arrays: dict[str, np.ndarray], optimizer: Any, threads: int
     ) -> None:
         model = LoadedModel(saved, arrays)
-        super().__init__(model, None, optimizer(model) if optimizer else None, "off", threads, None)
+        super().__init__(model, None, optimizer(model) if optimizer else None, "off", threads, Limits())
         self.path, self.saved = path, saved
         for name, array in saved.state.items():
             self.store.add(name, array)
         self._made: dict[int, Variant] = {}
 
-    def variant(self, entry: str, train: bool, arrays: Sequence[Any]) -> Variant:
-        """The program of the file that serves an entry for these arrays; GuardViolation where there is none."""
+    def variant(self, entry: str, train: bool, args: Sequence[Any]) -> tuple[Variant, list[Any]]:
+        """The program of the file that serves an entry for these arguments; GuardViolation where there is none."""
+        structure, leaves = flatten(tuple(args), "", is_array)
+        arrays = [leaf for _, leaf in leaves]
+        return self._found(entry, train, structure, arrays), arrays
+
+    def _found(self, entry: str, train: bool, given: Structure, arrays: Sequence[Any]) -> Variant:
         fitting = [
             (i, p) for i, p in enumerate(self.saved.programs)
             if (p.entry, p.train) == (entry, train) and len(p.types) == len(arrays)
+            and _unnamed(p.arguments.tree) == _unnamed(given.tree)
             and all(dtype_name(a.dtype) == t.dtype and len(a.shape) == t.ndim
                     for a, t in zip(arrays, p.types, strict=True))
         ]  # fmt: skip
@@ -209,10 +225,10 @@ class LoadedPrograms(Programs):
                     raise ValueError(f"{entry} in {self.path} trains {len(program.trainable)} parameters; which ones "
                                      "are trained cannot be changed after loading")  # fmt: skip
                 return variant
-        given = ", ".join(str(TensorType(dtype_name(a.dtype), tuple(a.shape))) for a in arrays)
+        shown = ", ".join(str(TensorType(dtype_name(a.dtype), tuple(a.shape))) for a in arrays)
         held = "\n".join(f"  {p}" for p in self.saved.programs)
         mode = "train" if train else "eval"
-        raise GuardViolation(f"{self.path} holds no program {entry}({given}) in {mode} mode; it holds\n{held}")
+        raise GuardViolation(f"{self.path} holds no program {entry}({shown}) in {mode} mode; it holds\n{held}")
 
     def _ready(self, index: int, saved: SavedProgram) -> Variant:
         if index not in self._made:
@@ -230,6 +246,15 @@ class LoadedPrograms(Programs):
         """The file has brought it."""
         if self.optimizer is None:
             raise TypeError("this program has no optimizer")
+
+
+def _unnamed(tree: Any) -> Any:
+    """A structure of arguments without the names of its values."""
+    if isinstance(tree, Slot):
+        return Slot("")
+    if isinstance(tree, dict):
+        return {key: _unnamed(value) for key, value in tree.items()}
+    return [_unnamed(value) for value in tree] if isinstance(tree, (list, tuple)) else tree
 
 
 class LoadedStages(Stages):
@@ -277,7 +302,8 @@ def load(path: Path, threads: int, seed: int | None, lr: Any) -> tuple[LoadedPro
     if saved.fillings is None and seed is not None:
         raise ValueError(f"{path} holds weights, not a seed; save it with weights='seed'")
     if saved.fillings is not None:
-        saved.seed = saved.seed if seed is None else seed
+        if seed is not None:
+            saved.seed = saved.draws = seed
         arrays = {**initial_arrays(saved.fillings, saved.shapes, saved.seed), **saved.arrays}
     else:
         arrays = saved.arrays

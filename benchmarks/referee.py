@@ -32,8 +32,9 @@ MODULES = {"gradtape": "gradtape", "products": "gradtape", "torch": "torch", "to
 
 
 # a contestant's process ---------------------------------------------------------------------------------------------
-def serve(run: Callable[[list], list], batches: Any) -> None:
-    """Answers every line `n` on stdin with n steps: seconds, CPU seconds, losses, peak memory."""
+def serve(run: Callable[[list], list], batches: Any, memory: Callable[[], float] | None = None) -> None:
+    """Answers every line `n` on stdin with n steps: seconds, CPU seconds, losses, and memory in MiB, the peak of the
+    process if nothing else is given."""
     position = 0
     for line in sys.stdin:
         count = int(line)
@@ -42,9 +43,13 @@ def serve(run: Callable[[list], list], batches: Any) -> None:
         cpu, start = time.process_time(), time.perf_counter()
         losses = run(chosen)
         seconds = time.perf_counter() - start
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         answer = {"seconds": seconds / count, "wall": seconds, "cpu": time.process_time() - cpu}
-        print(json.dumps({**answer, "losses": losses, "memory": memory}), flush=True)
+        print(json.dumps({**answer, "losses": losses, "memory": (memory or peak_memory)()}), flush=True)
+
+
+def peak_memory() -> float:
+    """The most that this process has held, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def products_only(step, batch):

@@ -7,6 +7,7 @@ import click
 from .cache import cache_command
 from .generate import generate_command
 from .lint import explain_command, lint_command
+from .profile import profile_command
 from .tape import compile_command, show_command
 from .train import train_command
 
@@ -24,3 +25,4 @@ main.add_command(explain_command)
 main.add_command(compile_command)
 main.add_command(show_command)
 main.add_command(cache_command)
+main.add_command(profile_command)

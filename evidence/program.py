@@ -36,12 +36,12 @@ def evidence_of(
     params += [
         _param(path, p, model is None, [], optimizer, omitted)
         for path, p in traced.captured.items()
-        if not _is_of_another_model(p, traced, model)
+        if p.in_trace or not _is_of_another_model(p, traced, model)
     ]
     ledger = traced.ledger
     crossings = Crossings(
         ledger.escapes, ledger.reentries, ledger.leaves, ledger.stores, ledger.writes, ledger.refusals, ledger.stale,
-        ledger.cuts,
+        ledger.cuts, ledger.mismatches,
     )  # fmt: skip
     buffers = {path: np.asarray(b.array) for path, b in traced.buffers.items()}
     known = {id(p) for p in (*named.values(), *traced.captured.values())}

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from ..ir.graph import Graph
 from ..ir.tape import Tape
+from ..passes.attention import find_attention
 from ..passes.autodiff import GradientError, differentiate
 from ..passes.hoist import hoist
 from ..passes.lower import lower
 from ..passes.optimize import apply_updates
 from ..passes.rewrite import expand
 from ..passes.simplify import simplify
+from ..planning import sliced
 from .recipe import DERIVED, Recipe
 
 
 def differentiated(recipe: Recipe) -> Graph:
     """The graph with an output `grad:<name>` for every parameter that the loss depends on."""
-    if recipe.entry not in DERIVED:
-        return recipe.graph
-    return differentiate(recipe.graph, "loss", recipe.trainable)
+    graph = find_attention(recipe.graph)
+    return differentiate(graph, "loss", recipe.trainable) if recipe.entry in DERIVED else graph
 
 
 def updated(recipe: Recipe, graph: Graph) -> Graph:
@@ -34,13 +32,15 @@ def updated(recipe: Recipe, graph: Graph) -> Graph:
     return apply_updates(graph, updates, recipe.max_norm)
 
 
-def fused(recipe: Recipe, stages: Mapping[str, Any]) -> Graph:
-    """The graph that fusion reads."""
-    graph = updated(recipe, stages["differentiated"])
-    return simplify(hoist(simplify(expand(simplify(graph)))))
+def fused(recipe: Recipe, graph: Graph) -> tuple[Graph, int]:
+    """From the differentiated graph the one that fusion reads, and into how many slices it cuts the batch."""
+    graph = simplify(hoist(simplify(expand(simplify(updated(recipe, graph))))))
+    if not recipe.limits:
+        return graph, 1
+    return sliced(graph, recipe.checks, recipe.threads, recipe.limits)
 
 
-def tape_of(recipe: Recipe) -> Tape:
-    """All of it."""
-    graph = fused(recipe, {"differentiated": differentiated(recipe)})
-    return lower(graph, recipe.checks)
+def tape_of(recipe: Recipe) -> tuple[Tape, int]:
+    """All of it, and the number of slices."""
+    graph, slices = fused(recipe, differentiated(recipe))
+    return lower(graph, recipe.checks), slices

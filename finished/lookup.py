@@ -5,7 +5,7 @@ it said before may not hold.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -150,7 +150,7 @@ def finish(recipe: Recipe, judged: Judged, threads: int, cache: Cache | None) ->
             if verdict is None:
                 verdict, data = judged.anew()
                 if data is not None:
-                    _keep(cache, ingredients, recipe, Finished(made.tape, made.objects, data))
+                    _keep(cache, ingredients, recipe, replace(made, verdict=data))
             return made, verdict, Origin(True, "", ingredients, cache, path)
     verdict, data = judged.anew()
     made = _make(recipe, data, cache)
@@ -161,8 +161,8 @@ def finish(recipe: Recipe, judged: Judged, threads: int, cache: Cache | None) ->
 def _make(recipe: Recipe, verdict: dict[str, Any] | None, cache: Cache | None) -> Finished:
     from .building import tape_of
 
-    tape = tape_of(recipe)
-    return Finished(tape, compile_tape(tape, cache), verdict)
+    tape, slices = tape_of(recipe)
+    return Finished(tape, compile_tape(tape, cache), verdict, slices)
 
 
 def _keep(cache: Cache, ingredients: Ingredients, recipe: Recipe, made: Finished) -> str:

@@ -31,11 +31,13 @@ class NotKept(Exception):
 
 @dataclass(frozen=True)
 class Finished:
-    """A tape, the objects of its kernels, and what the lint said as plain data (None: it must be asked again)."""
+    """A tape, the objects of its kernels, what the lint said as plain data (None: it must be asked again), and into how
+    many slices the batch is cut."""
 
     tape: Tape
     objects: tuple[bytes, ...]
     verdict: dict[str, Any] | None = None
+    slices: int = 1
 
 
 class Places:
@@ -85,6 +87,7 @@ def parts_of(recipe: Recipe, finished: Finished, pool: Callable[[bytes], int] | 
         "hosts": used,
         "objects": len(finished.objects) if pool is None else [pool(o) for o in finished.objects],
         "verdict": finished.verdict,
+        "slices": finished.slices,
         "places": places.listed,
         "landmarks": len(recipe.landmarks),
     }
@@ -112,7 +115,7 @@ def finished_from(parts: Parts, recipe: Recipe | None = None, pool: Sequence[byt
     for name in ("tape", "constants"):
         if name not in parts:
             raise Damaged(f"the part {name!r} is missing")
-    about = record(parsed_json(parts["tape"]), "tape hosts objects verdict places landmarks")
+    about = record(parsed_json(parts["tape"]), "tape hosts objects verdict slices places landmarks")
     places = [_place(p) for p in items(about["places"])]
     landmarks = None if recipe is None else recipe.landmarks
     if landmarks is not None and len(landmarks) != about["landmarks"]:
@@ -132,7 +135,7 @@ def finished_from(parts: Parts, recipe: Recipe | None = None, pool: Sequence[byt
     verdict = about["verdict"]
     if verdict is not None and not isinstance(verdict, dict):
         raise Damaged("the lint's verdict is no object")
-    return Finished(tape, _objects(about["objects"], parts, pool), verdict)
+    return Finished(tape, _objects(about["objects"], parts, pool), verdict, number(about["slices"], 1))
 
 
 def _place(data: Any) -> tuple[int, Location]:

@@ -20,7 +20,9 @@ from ..ir.location import Location
 from ..ir.tape_data import entries, items, number, record, text, type_data, type_from
 from ..ir.text import parse, to_text
 from ..passes.optimize import Update
+from ..planning import Limits
 
+NO_LIMITS = Limits()
 DERIVED = ("step", "value_and_grad")  # the entries that have a gradient
 
 
@@ -30,6 +32,7 @@ class Recipe:
     trainable  the names of its inputs that a gradient is taken of
     updates    what the optimizer does with those that it holds (entry `step`)
     max_norm   gradients are scaled to that norm
+    limits     how much memory there is; by that, and by the threads, the batch is cut into slices
     """
 
     entry: str
@@ -37,6 +40,8 @@ class Recipe:
     trainable: tuple[str, ...] = ()
     updates: tuple[Update, ...] = ()
     max_norm: float | None = None
+    limits: Limits = NO_LIMITS
+    threads: int = 1
 
     @property
     def checks(self) -> tuple[str, ...]:
@@ -62,6 +67,7 @@ class Recipe:
             "trainable": self.trainable,
             "updates": updates,
             "max_norm": self.max_norm,
+            "limits": [self.limits.memory_budget, self.limits.microbatch],
             "sizes": {s.name: s.hint for s in self.graph.symbols.values()},
         }
         graphs = [to_text(graph, locations=False) for graph in (self.graph, *self.rules)]
@@ -85,7 +91,7 @@ def parse_recipe(written: str, constants: Mapping[str, np.ndarray], landmarks: S
     """The recipe that a text was made from, with the arrays of its large constants and the places of its nodes; it
     calls no Python. Raises Damaged, or ParseError (a ValueError) for what is no graph."""
     head, _, rest = written.partition("\n")
-    about = record(json.loads(head), "entry trainable updates max_norm sizes")
+    about = record(json.loads(head), "entry trainable updates max_norm limits sizes")
     texts = [part + "\n}\n" for part in rest.split("\n}\n") if part.strip()]
     places = iter(landmarks)
     graph, *rules = [_placed(parse(part.strip("\n") + "\n", constants), places) for part in texts]
@@ -98,7 +104,8 @@ def parse_recipe(written: str, constants: Mapping[str, np.ndarray], landmarks: S
         types = {key: type_from(t) for key, t in entries(state)}
         updates.append(Update(text(param), rules[number(rule, 0, len(rules) - 1)], types, dict(entries(scalars))))
     trainable: Sequence[str] = items(about["trainable"])
-    return Recipe(text(about["entry"]), graph, tuple(trainable), tuple(updates), about["max_norm"])
+    limits = Limits(*items(about["limits"], 2))
+    return Recipe(text(about["entry"]), graph, tuple(trainable), tuple(updates), about["max_norm"], limits)
 
 
 def _placed(graph: Graph, places: Iterator[Location | None]) -> Graph:

@@ -69,6 +69,7 @@ class SavedModel:
 
     parameters  those that require a gradient first by name; `trainable` says which do, `aliases` other paths of one
     transient   buffers that are in no state_dict
+    seed        that of the parameters; `draws` is that of the random numbers in programs
     fillings    how parameters are made from a seed; then `arrays` holds no parameters
     rates       for each group of the optimizer its learning rate: a number, a schedule as data, or None for a function
     members     for each group the parameters that it holds, None for all
@@ -85,6 +86,7 @@ class SavedModel:
     state: Arrays
     programs: list[SavedProgram]
     seed: int = 0
+    draws: int = 0
     step: int = 0
     fillings: list[Filling] | None = None
     optimizer: str = ""
@@ -151,6 +153,7 @@ def model_parts(model: SavedModel) -> dict[str, bytes]:
         "state": _listed(kept),
         "zeros": _listed({n: a for n, a in model.state.items() if n not in kept}),
         "seed": model.seed,
+        "draws": model.draws,
         "step": model.step,
         "fillings": model.fillings,
         "optimizer": model.optimizer,
@@ -224,8 +227,8 @@ def model_from(parts: Mapping[str, bytes]) -> SavedModel:
         raise Damaged("it holds no model: it is an entry of the cache")
     about = record(
         parsed_json(parts["model"]),
-        "name parameters trainable aliases buffers transient shapes arrays state zeros seed step fillings optimizer "
-        "rates members max_norm programs objects",
+        "name parameters trainable aliases buffers transient shapes arrays state zeros seed draws step fillings "
+        "optimizer rates members max_norm programs objects",
     )
     pool = [_part(parts, f"object {i}") for i in range(number(about["objects"], 0, len(parts)))]
     shapes = {name: type_from(t) for name, t in entries(about["shapes"])}
@@ -240,6 +243,7 @@ def model_from(parts: Mapping[str, bytes]) -> SavedModel:
         arrays=constants_from(about["arrays"], _part(parts, "weights")),
         state={**constants_from(about["state"], _part(parts, "optimizer state")), **_zeros(about["zeros"])},
         seed=number(about["seed"]),
+        draws=number(about["draws"]),
         step=number(about["step"], 0),
         fillings=None if about["fillings"] is None else [_filling(f, shapes) for f in items(about["fillings"])],
         optimizer=text(about["optimizer"]),

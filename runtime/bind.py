@@ -199,7 +199,9 @@ def _lifetimes(tape: Tape, entries: Sequence[Entry], epochs: Sequence[int]) -> d
             if not inside:
                 continue
             first, last = lifetimes[buffer]
-            stays = len(inside) < len(found) or inside[0].mode != "w"
+            # what a thread adds up or keeps for itself begins anew with every call
+            own = tape.buffers[buffer].segment == "partial"
+            stays = len(inside) < len(found) or (inside[0].mode != "w" and not own)
             stays |= any(name == loop.index for slot in inside for name, _ in slot.rounds)
             # a thread that is in the next round already is in the first epoch, while others are still in the last
             stays |= low < high == last

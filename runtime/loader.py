@@ -110,19 +110,30 @@ def load(objects: bytes | Sequence[bytes], names: Iterable[str]) -> Loaded:
     """
     import llvmlite.binding as llvm
 
-    wanted = sorted(set(names))
     images = (objects,) if isinstance(objects, bytes) else tuple(objects)
     builder = llvm.JITLibraryBuilder()
     for image in images:
         builder.add_object_img(image)
-    builder.add_current_process()
-    for name in wanted:
-        builder.export_symbol(name)
     try:
-        tracker = builder.link(_jit(), f"gradtape{next(_serial)}")
+        return _link(builder, names)
     except RuntimeError as error:
         undefined = sorted({name for image in images for name in _undefined(image)})
         missing = [name for name in undefined if llvm.address_of_symbol(name) is None]
         because = f": this process has no {', '.join(missing)}" if missing else ""
         raise RuntimeError(f"the object code cannot be loaded{because} ({error})") from error
+
+
+def load_assembly(text: str, names: Iterable[str]) -> Loaded:
+    """The same for a little LLVM assembly. RuntimeError if it cannot be linked."""
+    import llvmlite.binding as llvm
+
+    return _link(llvm.JITLibraryBuilder().add_ir(text), names)
+
+
+def _link(builder: llvm.orcjit.JITLibraryBuilder, names: Iterable[str]) -> Loaded:
+    wanted = sorted(set(names))
+    builder.add_current_process()
+    for name in wanted:
+        builder.export_symbol(name)
+    tracker = builder.link(_jit(), f"gradtape{next(_serial)}")
     return Loaded({name: tracker[name] for name in wanted}, tracker, _jit())

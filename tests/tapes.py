@@ -94,6 +94,7 @@ def run_plainly(
         if tape.buffers[index].segment in ("input", "scalar"):
             assert bind_shape(kind.shape, np.shape(inputs[name]), dims) is None, name
     plan = bind.plan(tape, dims, threads)
+    threads = plan.threads  # fewer where sharing is not worth it
     arena = np.empty(plan.arena_bytes, np.uint8)
     poison(arena)
     error = np.zeros(ERROR_WORDS, np.int64)

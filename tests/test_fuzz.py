@@ -56,6 +56,12 @@ def test_programs_by_pytorch() -> None:
     run("torch", 20, order=2)
 
 
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX")
+def test_programs_by_jax() -> None:
+    run("jax", 12)
+    run("jax", 4, order=2)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("block", range(10))
 def test_many_programs(block: int) -> None:
@@ -130,10 +136,11 @@ def test_a_wrong_pass_is_found_and_made_small() -> None:
     assert len(parse(text).nodes) <= 2
 
 
-def test_a_wrong_derivative_is_found() -> None:
-    pytest.importorskip("torch")
+@pytest.mark.parametrize("peer", fuzz.PEERS)
+def test_a_wrong_derivative_is_found(peer: str) -> None:
+    pytest.importorskip(peer)
     with mock.patch.object(OPS["tanh"], "vjp", lambda g, y, x: (g * (1.0 - y),)):
-        report = fuzz.run("torch", range(40), fuzz.Report(), shrinks=0, say=lambda text: None)
+        report = fuzz.run(peer, range(40), fuzz.Report(), shrinks=0, say=lambda text: None)
     assert len(report.failures) > 3
 
 

@@ -14,7 +14,7 @@ from ...ir.dims import DimLike, Shape, divide, identical
 from ...ir.graph import Graph, Literal, Node, Operand, Value
 from ...ir.op import OPS
 from ...ir.types import is_one
-from .ranges import Range
+from .intervals import Range
 from .same import Same, is_closed, reduced_axes
 
 Axes = frozenset[int]
