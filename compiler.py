@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,22 +19,22 @@ from .ir.graph import Graph
 from .ir.replay import first_not_finite
 from .ir.tape import Tape
 from .ir.types import DTYPES, shown
-from .linting import LintError, LintWarning, lint
 from .models.optim import as_optimizer
 from .passes.autodiff import GradientError
-from .passes.lint import Report
-from .passes.microbatch import MicrobatchError
-from .planning import Limits, MemoryBudgetError
+from .planning import Limits
 from .programs import STAGES, Programs, Variant
-from .runtime.measure import measure
-from .runtime.profile import Profile
+from .runtime.cache import default_cache
 from .runtime.program import IndexOutOfRange, NotFinite
 from .runtime.threads import available_cpus
 from .tracer.module import Module, Parameter
 from .tracer.rng import initial_seed
 from .tracer.structure import rebuild
 from .tracer.trace import Spec
-from .watching import Watch
+
+if TYPE_CHECKING:  # the lint is imported where it is asked: a start from the cache has its verdict already
+    from .passes.lint import Report
+    from .runtime.profile import Profile
+    from .watching import Watch
 
 
 class Last(NamedTuple):
@@ -70,6 +71,7 @@ class Compiled:
         optimizer: Any = None,
         lint: str = "error",
         threads: int | None = None,
+        cache: bool = True,
         memory_budget: int | None = None,
         microbatch: int | None = None,
     ) -> None:
@@ -78,23 +80,25 @@ class Compiled:
         if optimizer is not None and loss is None and isinstance(target, Module):
             raise TypeError("an optimizer needs a loss: compile(model, loss=gt.cross_entropy, optimizer=...)")
         check_target(target, loss)
-        self.target = target
-        self.model = target if isinstance(target, Module) else None
-        self.loss = loss
-        self.optimizer = None if optimizer is None else as_optimizer(optimizer)
-        self.lint_level = lint
-        self.threads = threads if threads is not None else available_cpus()
-        if self.threads < 1:
+        count = threads if threads is not None else available_cpus()
+        if count < 1:
             raise ValueError(f"threads is at least 1, not {threads}")
-        self.limits = Limits(memory_budget, microbatch)
+        made = None if optimizer is None else as_optimizer(optimizer)
+        limits = Limits(memory_budget, microbatch)
+        self._begin(Programs(target, loss, made, lint, count, limits, default_cache() if cache else None))
+
+    def _begin(self, programs: Programs) -> None:
+        self._programs = programs
+        self._store = programs.store
+        self.target, self.model, self.loss = programs.target, programs.model, programs.loss
+        self.optimizer, self.lint_level, self.threads = programs.optimizer, programs.lint_level, programs.threads
+        self.limits = programs.limits
         self.seed = initial_seed()
         self.last: Last | None = None
         self.examples: tuple[Any, ...] | None = None  # what compile() was given: arrays or specs
         self._step = 0
         self._watch: Watch | None = None
         self._lock = threading.RLock()
-        self._programs = Programs(target, loss, self.optimizer, lint, self.threads, self.limits)
-        self._store = self._programs.store
         self._latest: Variant | None = None
 
     # calls ----------------------------------------------------------------------------------------------------------
@@ -258,6 +262,8 @@ class Compiled:
         """What keeps parameters from learning. Without arguments the verdict that compiling gave (layers S, K, T); with
         the arrays of a call all layers, as `gt.lint`."""
         if example:
+            from .linting import lint
+
             return lint(self, *example)
         self.graph()  # says what to do where nothing is traced yet
         assert self._latest is not None
@@ -272,8 +278,31 @@ class Compiled:
         weights that do not move; returns what it sees. A later call replaces an earlier one."""
         if self.optimizer is None:
             raise TypeError("there is no training to watch: compile(model, loss=..., optimizer=...)")
+        from .watching import Watch
+
         self._watch = Watch(self, every, warn)
         return self._watch
+
+    def explain(self) -> str:
+        """Whether the tape of the latest program came from the cache; if not, what the nearest one there differs in."""
+        self.graph()  # says what to do where nothing is traced yet
+        assert self._latest is not None
+        return self._latest.origin.explain()
+
+    def save(self, path: str | Path, weights: str = "values") -> None:
+        """Writes the programs that exist so far to one file, which `gt.load` runs without the model's Python and
+        without Numba, on CPUs that have the features of this one.
+
+        weights   "values": parameters, buffers and optimizer state as they are, to go on from here; "seed": how
+                  `gt.manual_seed` and `gt.init` have made the parameters, to begin with this or another seed
+
+        Raises ValueError for what has no place in a file: a `gt.callback`, a model that is a plain function, with
+        "seed" parameters that no function of gt.init has filled.
+        """
+        from .saving import save
+
+        with self._lock:
+            save(self._programs, Path(path), weights, self._step, initial_seed(), self.seed)
 
     def memory(self) -> Memory:
         """The memory of the latest program, in bytes; prints as a short table."""
@@ -310,6 +339,8 @@ class Compiled:
             variant, inputs = self._prepare(entry, train, batch)
             if entry == "step":
                 self._tell_optimizer(variant, inputs)
+            from .runtime.measure import measure
+
             return measure(variant.program, inputs, repeats, entry)
 
 
@@ -334,7 +365,8 @@ def compile(
     lint          "error": a model in which a parameter cannot learn is refused with a LintError, and what may be meant
                   is a LintWarning; "warn": both are warnings; "off"
     threads       default: all CPUs of the process
-    cache         kept for tapes on disk
+    cache         whether the finished tape is looked up on disk and kept there, so that the next start is instant; see
+                  docs/cache.md and `explain()`
     memory_budget bytes for activations, temporaries and gradients, which `memory().arena` tells (parameters and
                   optimizer state come on top): where a batch needs more, forward and backward run over slices of it, as
                   few as will do, and gradients are added up. MemoryBudgetError where it cannot be done with so little
@@ -347,14 +379,33 @@ def compile(
     otherwise it returns the forward result.
     """
     compiled = Compiled(
-        model_or_fn, loss=loss, optimizer=optimizer, lint=lint, threads=threads, memory_budget=memory_budget,
-        microbatch=microbatch,
+        model_or_fn, loss=loss, optimizer=optimizer, lint=lint, threads=threads, cache=cache,
+        memory_budget=memory_budget, microbatch=microbatch,
     )  # fmt: skip
     if examples_or_specs:
         compiled.examples = examples_or_specs
         entry = "step" if optimizer is not None else "forward"
         train = entry == "step" or (compiled.model is not None and compiled.model.training)
         compiled.prepare(entry, train, examples_or_specs)
+    return compiled
+
+
+def load(path: str | Path, threads: int | None = None, seed: int | None = None, lr: Any = None) -> Compiled:
+    """A Compiled from a file that `save` or `gradtape compile` has written: it trains, evaluates and runs the programs
+    of the file, without the model's Python and without Numba. Machine code is loaded from it: load what you trust.
+
+    threads   default: all CPUs of the process
+    seed      of a file with weights="seed": other first weights than those of the seed it was saved with
+    lr        the learning rate: a number or a function of the step; default: what was saved
+
+    Raises ValueError where the file is damaged, or was compiled for another CPU or by another gradtape.
+    """
+    from .saving import load as read
+
+    programs, saved = read(Path(path), threads if threads is not None else available_cpus(), seed, lr)
+    compiled = object.__new__(Compiled)
+    compiled._begin(programs)
+    compiled.seed, compiled._step = saved.draws, saved.step
     return compiled
 
 
@@ -405,11 +456,8 @@ __all__ = [
     "GradientError",
     "IndexOutOfRange",
     "Last",
-    "LintError",
-    "LintWarning",
-    "MemoryBudgetError",
-    "MicrobatchError",
     "NotFinite",
     "compile",
+    "load",
     "objective",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,9 +11,11 @@ from typing import Any
 from .entries import only_output
 from .evidence import Subject, evidence_of, probe, retraces
 from .ir.graph import Graph, Operand
+from .ir.location import is_user_frame
 from .models.optim import Optimizer, as_optimizer
 from .passes.autodiff import GradientError
 from .passes.lint import LAYERS, Evidence, Report, make_report, run_rules
+from .passes.lint.report import allowed
 from .passes.rewrite import without_checkpoints
 from .tracer.module import Module
 from .tracer.rule_check import forgiving
@@ -78,28 +81,33 @@ def report_on(evidence: Evidence, layers: Sequence[str] = CHEAP) -> Report:
     return make_report(evidence, run_rules(evidence, layers), layers)
 
 
-def judge(traced: Traced, graph: Graph, model: Module | None, optimizer: Optimizer | None, level: str) -> Report | None:
-    """What compile makes of a program with a loss: refuses it, warns, or says nothing, as `level` has it."""
-    if level == "off":
-        return None
+def examine(traced: Traced, graph: Graph, model: Module | None, optimizer: Optimizer | None) -> tuple[Report, bool]:
+    """What the cheap layers say of a program with a loss, and whether a comment has silenced something."""
     graph = without_checkpoints(graph)
-    report = report_on(evidence_of(traced, graph, graph.output("loss"), model, optimizer))
+    evidence = evidence_of(traced, graph, graph.output("loss"), model, optimizer)
+    findings = run_rules(evidence, CHEAP)
+    return make_report(evidence, findings, CHEAP), any(allowed(f) for f in findings)
+
+
+def enforce(report: Report, level: str, fact: str = "this model cannot learn as it should") -> None:
+    """What compile makes of a report: refuses the program, warns, or says nothing, as `level` has it."""
     if report.errors and level == "error":
-        raise LintError(report)
+        raise LintError(report, fact)
     if any(f.severity != "info" for f in report.findings):
-        warnings.warn(str(report), LintWarning, stacklevel=6)
-    return report
+        warnings.warn(str(report), LintWarning, stacklevel=_frames_to_the_user())
 
 
 def judge_forward(traced: Traced, graph: Graph, level: str) -> None:
     """The same for a program without backward: nobody has to learn, but what Python computed from the arrays of the
     first call must not stand in it as a constant."""
-    ledger = traced.ledger
-    if level == "off" or not (ledger.reentries or ledger.stale):
-        return
-    evidence = replace(evidence_of(traced, graph, None), params=())
-    report = report_on(evidence)
-    if report.errors and level == "error":
-        raise LintError(report, "this program would keep what it should compute")
-    if any(f.severity != "info" for f in report.findings):
-        warnings.warn(str(report), LintWarning, stacklevel=6)
+    if level != "off":
+        evidence = replace(evidence_of(traced, graph, None), params=())
+        enforce(report_on(evidence), level, "this program would keep what it should compute")
+
+
+def _frames_to_the_user() -> int:
+    """The stacklevel at which a warning of the caller names the user's line."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and not is_user_frame(frame):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -11,9 +11,6 @@ from dataclasses import dataclass
 
 from .ir.graph import Graph
 from .ir.tape import Tape
-from .passes.lower import lower
-from .passes.microbatch import microbatch
-from .passes.simplify import simplify
 from .runtime.bind import plan
 
 
@@ -62,6 +59,10 @@ def sliced(graph: Graph, checks: Sequence[str], threads: int, limits: Limits) ->
 
     Raises MemoryBudgetError, and MicrobatchError where the elements of the batch depend on each other.
     """
+    from .passes.lower import lower  # a start from the cache needs none of these
+    from .passes.microbatch import microbatch
+    from .passes.simplify import simplify
+
     names, size = batch_of(graph)
     budget, most = limits.memory_budget, limits.microbatch or size
     counts = [n for n in range(1, size + 1) if size % n == 0 and size // n <= most]

@@ -18,6 +18,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
@@ -86,7 +87,9 @@ def products_only(step, batch):
 class Contestant:
     def __init__(self, script: str, name: str, config: str, threads: int) -> None:
         self.name, self.seconds, self.thrown, self.memory = name, [], 0, 0.0
+        self.cache = tempfile.TemporaryDirectory()  # empty, so that a cold start is one; start.py has the others
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
+        environment["GRADTAPE_CACHE_DIR"] = str(Path(self.cache.name) / "cache")
         start = time.perf_counter()
         self.process = subprocess.Popen(
             [sys.executable, script, "--worker", name, config, str(threads)],
@@ -118,6 +121,7 @@ class Contestant:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+        self.cache.cleanup()
 
 
 def busy_seconds() -> float:

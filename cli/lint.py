@@ -35,8 +35,7 @@ def lint_command(target: str, layers: str, table: bool, json_file: Path | None, 
     Layers: S graph, K shapes and ranges, T what left the graph, D traces compared, G gradients measured. Ends with
     status 1 where there is an error.
     """
-    from ..compiler import LintError
-    from ..linting import lint
+    from ..linting import LintError, lint
 
     try:
         compiled = load_compiled(target)

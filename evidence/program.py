@@ -10,7 +10,7 @@ import numpy as np
 from ..entries import update_graph
 from ..ir.graph import Graph, Operand
 from ..ir.location import Location
-from ..models.optim import Optimizer, written_update
+from ..models.optim import RATES_AT, Optimizer, written_update
 from ..passes.lint.evidence import Crossings, Evidence, Group, Param
 from ..tracer.module import Module, Parameter
 from ..tracer.names import name_in
@@ -18,7 +18,6 @@ from ..tracer.trace import Traced
 from .source import last_return
 
 SHAPES = 32  # kinds of parameters for which an update is traced
-RATES_AT = (1, 2, 3, 10, 100, 1000, 10000)  # the steps whose learning rates the rules see
 
 
 def evidence_of(

@@ -23,15 +23,9 @@ from numba.core.typed_passes import IRLegalization, NativeLowering, NopythonType
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 from . import driver, intrinsics, tiles
+from .flags import CODE_MODEL, FAST_MATH, OPTIMISATION, RELOCATION, VECTOR_BITS
 from .kernel import POINTERS, Kernel
 from .primitives import CONSTANTS
-
-# nnan and ninf are left out: a mask of -inf and a test for NaN must keep their meaning.
-FAST_MATH = {"reassoc", "nsz", "arcp", "contract", "afn"}
-# Measured on an AVX-512 Xeon, ns per element with 512 and with 256 bits: exp 0.20 and 0.31, GELU by tanh 0.33
-# and 0.46, a row maximum 0.03 and 0.05, a row sum and axpy equal (0.01 and 0.05 in cache, 0.27 from memory).
-# Without AVX-512 this is only an upper bound.
-VECTOR_BITS = 512
 
 _lock = threading.RLock()  # Numba's and ours: compilation is not reentrant
 _bitcode: dict[Kernel, bytes] = {}
@@ -165,9 +159,9 @@ def _machine() -> llvm.TargetMachine:
     return llvm.Target.from_default_triple().create_target_machine(
         cpu=llvm.get_host_cpu_name(),
         features=llvm.get_host_cpu_features().flatten(),
-        opt=3,
-        reloc="pic",
-        codemodel="small",
+        opt=OPTIMISATION,
+        reloc=RELOCATION,
+        codemodel=CODE_MODEL,
     )
 
 
@@ -212,7 +206,7 @@ define void @"{kernel.name}"(ptr noalias readonly %args) nounwind "prefer-vector
 
 
 def _optimise(module: llvm.ModuleRef) -> None:
-    tuning = llvm.create_pipeline_tuning_options(speed_level=3)
+    tuning = llvm.create_pipeline_tuning_options(speed_level=OPTIMISATION)
     tuning.loop_vectorization = tuning.slp_vectorization = tuning.loop_unrolling = tuning.loop_interleaving = True
     builder = llvm.create_pass_builder(_machine(), tuning)
     builder.getModulePassManager().run(module, builder)
@@ -265,4 +259,13 @@ def compile_object(kernels: Sequence[Kernel]) -> bytes:
         for kernel in everything:
             module.link_in(llvm.parse_bitcode(kernel_bitcode(kernel)))
         module.link_in(llvm.parse_assembly(driver.RUN_ASSEMBLY))
+        return _machine().emit_object(module)
+
+
+def kernel_object(kernel: Kernel) -> bytes:
+    """A relocatable object with one kernel alone; that of `gt_drive` also holds `gt_run`."""
+    with _lock:
+        module = llvm.parse_bitcode(kernel_bitcode(kernel))
+        if kernel is driver.DRIVE:
+            module.link_in(llvm.parse_assembly(driver.RUN_ASSEMBLY))
         return _machine().emit_object(module)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fuzz
+import fuzz_tape
 from fuzz_judge import Disagreement, compare, expect, named
 from fuzz_programs import draw
 from gradtape.ir.graph import Graph
@@ -191,3 +192,8 @@ def test_cancellation_is_judged_as_loosely_as_it_cancels() -> None:
     graph, given, expected = judged(ONE.format("%1: f64[3] = sub(%0, 0.29131261245159)"), x=[0.3, -0.7, 1.1])
     assert expected.allowed["out"][0] < 1e-9
     compare({"out": results(graph, given)["out"] + 1e-12}, expected)
+
+
+def test_whatever_is_read_is_a_tape_or_is_told_to_be_none():
+    read, sound = fuzz_tape.fuzz(seed=0, count=300)
+    assert read == 300 and 0 < sound < 300
