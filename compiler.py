@@ -36,6 +36,8 @@ if TYPE_CHECKING:  # the lint is imported where it is asked: a start from the ca
     from .runtime.profile import Profile
     from .watching import Watch
 
+READY = frozenset(DTYPES.values())  # of arrays that programs take as they are
+
 
 class Last(NamedTuple):
     """What the latest step reported."""
@@ -154,7 +156,10 @@ class Compiled:
             self._latest = self._programs.variant(entry, train, given)[0]
 
     def _prepare(self, entry: str, train: bool, args: Sequence[Any]) -> tuple[Variant, dict[str, Any]]:
-        given = [_as_arrays(a, f"argument {i}") for i, a in enumerate(args)]
+        given = [
+            a if type(a) is np.ndarray and a.dtype in READY else _as_arrays(a, f"argument {i}")
+            for i, a in enumerate(args)
+        ]
         variant, arrays = self._programs.variant(entry, train, given)
         self._latest = variant
         inputs: dict[str, Any] = dict(zip(variant.names, arrays, strict=True))

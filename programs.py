@@ -129,10 +129,11 @@ class Programs:
     def variant(self, entry: str, train: bool, args: Sequence[Any]) -> tuple[Variant, list[Any]]:
         """The program that serves an entry for arguments, traced and compiled where there is none yet, and the arrays
         (or specs) in them, in the order of its inputs."""
+        if all(isinstance(a, (np.ndarray, Spec)) for a in args):  # the quick way
+            return self._variant(entry, train, args, args, ""), list(args)
         structure, leaves = flatten(args, "", is_array)
         arrays = [leaf for _, leaf in leaves]
-        nesting = "" if all(is_array(a) for a in args) else repr(structure.tree)
-        return self._variant(entry, train, args, arrays, nesting), arrays
+        return self._variant(entry, train, args, arrays, repr(structure.tree)), arrays
 
     def _variant(self, entry: str, train: bool, args: Sequence[Any], arrays: Sequence[Any], nesting: str) -> Variant:
         kinds = tuple((dtype_name(a.dtype), len(a.shape)) for a in arrays)

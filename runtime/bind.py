@@ -105,7 +105,9 @@ def duration(steps: Sequence[Step], dims: Mapping[str, int]) -> float:
                 axes[3:5] = [1, 1]  # the sizes of x: those of y count
             if step.kernel.startswith(("gather", "scatter")):
                 axes[-1] = 1  # the rows of the table: only those that are named are read
-            products = step.kernel.startswith(("conv", "gemm"))
+            if step.kernel.startswith("attention"):
+                axes[4:] = [2 * sum(axes[4:])]  # two products of pairs of positions, five backwards
+            products = step.kernel.startswith(("attention", "conv", "gemm"))
             total += prod(axes) * (1 / 60 if products else STEPS.get(step.kernel.rpartition("_")[0], 1) / 2)
     return total
 

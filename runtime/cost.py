@@ -21,11 +21,15 @@ NO_ARITHMETIC = ("load", "store", "index", "dim", "cast", "full")
 
 # What the instructions of a kernel family count as; every family of runtime/kernels has its line, a test looks.
 KINDS = {
+    "attention": "attention",
+    "attention_grad": "attention",
     "bottom": "sort",
     "bounded": "gather",
     "check": "check",
     "combine": "combine",
     "conv": "conv",
+    "cummax": "scan",
+    "cummin": "scan",
     "cumsum": "scan",
     "dynamic_read": "copy",
     "dynamic_write": "copy",
@@ -82,8 +86,17 @@ def _conv(call: Call, sizes: Sizes) -> int:
     return 2 * prod((*sizes[:3], *sizes[5:]))
 
 
+def _pairs(call: Call, sizes: Sizes) -> int:
+    """Of a position and one that it attends to."""
+    t, s = sizes[2:4]
+    each = np.minimum(np.arange(t) + 1, s).sum() if call.params[1] else t * s
+    return prod(sizes[:2]) * int(each)
+
+
 OPERATIONS: dict[str, Callable[[Call, Sizes], int]] = {
     "gemm": lambda call, sizes: 2 * prod(sizes),
+    "attention": lambda call, sizes: _pairs(call, sizes) * 2 * (sizes[4] + sizes[5]),
+    "attention_grad": lambda call, sizes: _pairs(call, sizes) * (6 * sizes[4] + 4 * sizes[5]),
     "conv": _conv,
     "combine": lambda call, sizes: call.parts * prod(sizes),
     "cumsum": lambda call, sizes: prod(sizes),

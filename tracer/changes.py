@@ -4,14 +4,42 @@ are replaced. A program holds what it saw; by these two it is known to be out of
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, Generic, TypeVar
+from weakref import ref
 
+T = TypeVar("T")
 _PLAIN = (bool, int, float, str, type(None))
 
+
+class OfModules(Generic[T]):
+    """Something about each module, as long as it lives; by identity, for a dataclass has no hash."""
+
+    def __init__(self) -> None:
+        self._found: dict[int, tuple[ref[Any], T]] = {}
+
+    def get(self, module: Any, default: T) -> T:
+        return self._found[id(module)][1] if id(module) in self._found else default
+
+    def __setitem__(self, module: Any, value: T) -> None:
+        key = id(module)
+        self._found[key] = ref(module, lambda _: self._found.pop(key, None)), value
+
+    def setdefault(self, module: Any, value: T) -> T:
+        if id(module) not in self._found:
+            self[module] = value
+        return self._found[id(module)][1]
+
+    def items(self) -> list[tuple[int, T]]:
+        """(id of the module, what is known of it)"""
+        return [(key, value) for key, (_, value) in self._found.items()]
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+
 # by module and name: the value that it had before the first change, and the one that it has
-_settings: WeakKeyDictionary[Any, dict[str, tuple[Any, Any]]] = WeakKeyDictionary()
-_counters: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()  # what forward itself assigns: no setting
+_settings: OfModules[dict[str, tuple[Any, Any]]] = OfModules()
+_counters: OfModules[set[str]] = OfModules()  # what forward itself assigns: no setting
 _replaced = 0  # how often a part of any module has been
 
 
@@ -25,7 +53,7 @@ def note_setting(module: Any, name: str, old: Any, new: Any, tracing: bool) -> N
     if tracing:
         _counters.setdefault(module, set()).add(name)
         _settings.get(module, {}).pop(name, None)
-    elif name not in _counters.get(module, ()):
+    elif name not in _counters.get(module, set()):
         changed = _settings.get(module, {})
         first = changed.get(name, (old, old))[0]
         changed.pop(name, None)
@@ -47,7 +75,7 @@ def parts_replaced() -> int:
 
 def settings(modules: Collection[int]) -> tuple[tuple[int, str, str], ...]:
     """(id of the module, name, value) of every setting of the modules with these ids that is not what it was first."""
-    changed = [(id(m), found) for m, found in _settings.items() if id(m) in modules] if _settings else ()
+    changed = [(key, found) for key, found in _settings.items() if key in modules] if _settings else ()
     return tuple((key, name, repr(new)) for key, found in changed for name, (_, new) in found.items())
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -15,13 +14,13 @@ from ..ir.build import Ref, at_line
 from ..ir.foreign import objection
 from ..ir.location import Location, user_location
 from ..ir.types import TypeRuleError, dtype_name
-from .changes import is_setting, note_part, note_setting
+from .changes import OfModules, is_setting, note_part, note_setting
 from .mistakes import MODEL, method_advice
 from .state import current_trace, no_gradient_kept
 
 LAYERS = ("models/nn/", "models/init.py")
-_assigned: WeakKeyDictionary[Module, dict[str, Location]] = WeakKeyDictionary()  # where modules were last assigned
-_overwritten: WeakKeyDictionary[Module, list[Overwritten]] = WeakKeyDictionary()
+_assigned: OfModules[dict[str, Location]] = OfModules()  # where modules were last assigned
+_overwritten: OfModules[list[Overwritten]] = OfModules()
 
 
 class Overwritten(NamedTuple):
@@ -321,14 +320,14 @@ class Module:
         if where is not None:
             if isinstance(old, (Module, Parameter)) and before == where:
                 _overwritten.setdefault(self, []).append(Overwritten(name, where))
-            _assigned[self][name] = where
+            _assigned.setdefault(self, {})[name] = where
 
     def overwritten(self) -> list[tuple[str, Location]]:
         """(path, line) of every module and parameter that a loop has assigned over and over to the same attribute."""
         return [
             (f"{path}.{item.name}".lstrip("."), item.where)
             for path, module in self.named_modules()
-            for item in _overwritten.get(module, ())
+            for item in _overwritten.get(module, [])
         ]
 
     # the walk ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ not. Only a condition that keeps a singular place out of the arm is meant; one t
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
@@ -178,27 +178,29 @@ def _has_place(node: Node) -> bool:
     return node.op == "pow" or node.op in PLACES or node.op in OVERFLOWS
 
 
-def _arm(p: Proofs, operand: Operand) -> list[Node]:
-    """The elementwise nodes that an arm is made of, in program order."""
-    found: dict[Node, None] = {}
-    stack = [operand]
+def _arm(p: Proofs, operand: Operand) -> dict[Node, bool]:
+    """The elementwise nodes that an arm is made of, in program order, and whether gradient of the arm comes to them."""
+    found: dict[Node, bool] = {}
+    stack = [(operand, True)]
     while stack and len(found) < NEAR:
-        value = stack.pop()
+        value, reached = stack.pop()
         node = p.plain.producer.get(value) if isinstance(value, Value) else None
-        if node is not None and node not in found and (OPS[node.op].kind == "elementwise" or node.op in VIEWS):
-            found[node] = None
-            stack += node.inputs
-    return sorted(found, key=p.order.__getitem__)
+        if node is None or not (OPS[node.op].kind == "elementwise" or node.op in VIEWS):
+            continue
+        if node not in found or (reached and not found[node]):
+            found[node] = reached
+            stack += [(o, reached and passes) for o, passes in zip(node.inputs, p.plain.passes(node), strict=True)]
+    return {node: found[node] for node in sorted(found, key=p.order.__getitem__)}
 
 
 def _in_arm(
-    p: Proofs, mask: Node, nodes: Sequence[Node], shown: Sequence[Case], hidden: Sequence[Case]
+    p: Proofs, mask: Node, nodes: Mapping[Node, bool], shown: Sequence[Case], hidden: Sequence[Case]
 ) -> Iterator[Singular]:
     inside, outside = ([_ranges_in(p, nodes, case) for case in found] for found in (shown, hidden))
     usual = [_ranges_in(p, nodes, {v: _moderate(r) for v, r in case.items()}) for case in hidden]
-    for node in nodes:
+    for node, reached in nodes.items():
         places = singular_places(node)
-        if places is None or not _feeds(p, node):
+        if places is None or not reached or not _feeds(p, node):
             continue
         operand = p.same.of(node.inputs[places[0]])
         kept = [_range_in(p, operand, env) for env in inside]
@@ -240,7 +242,7 @@ def _range_in(p: Proofs, operand: Operand, env: Mapping[Any, Range]) -> Range:
     return env[operand] if operand in env else p.range_of(operand)
 
 
-def _ranges_in(p: Proofs, nodes: Sequence[Node], case: Case) -> dict[Value, Range]:
+def _ranges_in(p: Proofs, nodes: Iterable[Node], case: Case) -> dict[Value, Range]:
     """The ranges of the values of an arm in one case."""
     env: dict[Any, Range] = {p.same.of(value): r for value, r in case.items()}
     for node in nodes:

@@ -39,6 +39,11 @@ for name, broken, healthy in (
     ("root of NumPy", "h = np.where(h <= 0.0, h, h**0.5)  #!", "h = np.where(h <= 0.0, h, np.maximum(h, 1e-4) ** 0.5)"),
     ("logarithm", "p = gt.relu(h)\nh = gt.where(p > 0, np.log(p), 0.0)  #!", "p = gt.relu(h)\nh = np.log(p + 1e-3)"),
     (
+        "cube root beside a stop",
+        "h = gt.where(h > 0, h ** (1 / 3), h)  #!",
+        "h = gt.where(h > 0, h * gt.stop_gradient(h ** (1 / 3)), h)",
+    ),
+    (
         "norm",
         "n = (gt.relu(h) ** 2).sum(-1, keepdims=True)\nh = gt.where(n > 0, h * n**-0.5, h)  #!",
         "n = (gt.relu(h) ** 2).sum(-1, keepdims=True)\nh = gt.where(n > 0, h * (n + 1e-5) ** -0.5, h)",

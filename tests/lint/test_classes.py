@@ -2,6 +2,7 @@
 tried, and what comes is right, or an error that says what to write. `passes/lint/catalogue.py` names these tests."""
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -361,6 +362,28 @@ def test_what_a_program_is_kept_by():
             result = run.forward(x, train=train)
             np.testing.assert_allclose(result, model(x), rtol=1e-6)
             assert result.dtype == (np.float64 if x.dtype == np.float64 else np.float32)
+
+
+def test_a_dataclass_may_be_a_module():
+    @dataclass
+    class Tower(gt.Module):
+        width: int
+        depth: int = 2
+
+        def __post_init__(self):
+            self.layers = [gt.nn.Linear(self.width, self.width) for _ in range(self.depth)]
+
+        def forward(self, x):
+            for layer in self.layers[: self.depth]:
+                x = layer(x)
+            return x
+
+    model, x = Tower(3), np.ones((2, 3), "f4")
+    run = gt.compile(model, threads=1)
+    for depth in (2, 1):
+        model.depth = depth
+        np.testing.assert_allclose(run(x), model(x), rtol=1e-5)
+    assert [p for p, _ in model.named_parameters()][-1] == "layers.1.bias"
 
 
 def test_results_of_two_calls_share_no_memory():

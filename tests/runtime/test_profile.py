@@ -237,3 +237,21 @@ def test_the_peak_is_measured_once():
     found = peak(1)
     assert found is peak(1)
     assert found.f32 > found.f64 > 1e8 and found.bandwidth > 1e7  # of any machine that this runs on
+
+
+def test_attention_counts_the_pairs_of_positions_that_meet():
+    """Two products of them forwards, five backwards."""
+
+    class Attention(gt.Module):
+        def __init__(self):
+            self.qkv = gt.nn.Linear(8, 24)
+
+        def forward(self, x):
+            return gt.scaled_dot_product_attention(*gt.split(self.qkv(x), 3, -1), is_causal=True)
+
+    step = gt.compile(Attention(), loss=gt.mse_loss, optimizer=gt.SGD(0.1), lint="off", threads=1)
+    x = np.ones((6, 100, 8), np.float32)
+    found = {w.kernel: w for w in step.profile(x, x, repeats=1).instructions if w.kind == "attention"}
+    pairs = 6 * 100 * 101 // 2
+    assert found["attention_f32"].flops == pairs * 2 * 16
+    assert found["attention_grad_f32"].flops == pairs * 5 * 2 * 8
