@@ -25,6 +25,7 @@ from .derivatives import grad, value_and_grad
 from .ir.dims import Dim
 from .models import SGD, Adam, AdamW, Lion, Optimizer, clip_by_global_norm, from_function, init, nn, schedule
 from .planning import MemoryBudgetError
+from .runtime.cache import CacheWarning
 
 # isort: off
 # fmt: off
