@@ -32,8 +32,10 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from recipe import CONFIGS, Config
+if TYPE_CHECKING:
+    from recipe import Config
 
 WAYS = {
     "gradtape-cold": "gradtape",
@@ -79,6 +81,8 @@ def child(way: str, size: str, threads: int, folder: Path) -> dict:
     import numpy  # noqa: F401
 
     clock.mark("numpy")
+    from recipe import CONFIGS
+
     config = CONFIGS[size]
     if way.startswith("gradtape"):
         loss = gradtape_start(way, config, threads, folder, clock)
@@ -229,7 +233,7 @@ def main() -> None:
         print(json.dumps(child(way, size, int(threads), Path(folder))))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="*", default=["XS", "S", "M"], help=" ".join(CONFIGS))
+    parser.add_argument("configs", nargs="*", default=["XS", "S", "M"], help="XS S M L")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", default=",".join(WAYS))
