@@ -177,14 +177,8 @@ def main() -> None:
             for name, point in known[place].items():
                 found[axis][name].append(point._replace(size=size))
                 print(axis, size, name, f"{point.time:.2f} ms, {point.memory:.1f} MiB", flush=True)
-    text = "\n".join(
-        [
-            f"{referee.machine()}; up to {given.rounds} chunks each{' (disturbed ones too)' if given.any else ''}",
-            "",
-            *table(found),
-            "",
-        ]
-    )
+    which = ", disturbed ones too" if given.any else ""
+    text = "\n".join([f"{referee.machine()}; up to {given.rounds} chunks each{which}", "", *table(found), ""])
     print(text)
     if given.out:
         with given.out.open("a") as file:
