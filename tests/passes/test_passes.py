@@ -7,7 +7,7 @@ import gradtape.ir.ops  # noqa: F401
 from gradtape.ir.build import Builder
 from gradtape.ir.interp import evaluate_graph
 from gradtape.ir.op import OPS
-from gradtape.ir.tape import Instr
+from gradtape.ir.tape import Instr, StopIf
 from gradtape.ir.text import parse
 from gradtape.ir.types import TensorType
 from gradtape.ir.verify import verify
@@ -252,21 +252,38 @@ graph g(%x: f32[8, 6] input, %w: f32[6] param) {
     assert all(g.inner in (None, {-1}) for g in whole)
 
 
-def test_nothing_is_updated_before_an_index_is_checked():
-    tape = lower(expand(parse("""
-graph g(%i: i64[4] input, %b: f32[5] buffer) {
-  %0: i64[4] = bounded(%i) {size=5}
-  %1: f32[5] = add(%b, 1.0)
-  return out=%0
-  update %b = %1
-}""")))  # fmt: skip
-    kinds = [type(s).__name__ if type(s) is not Instr else s.kernel.split("_")[0] for s in tape.steps]
-    assert kinds == ["bounded", "row", "StopIf", "row"]  # the new value is computed before, and written after
+@pytest.mark.parametrize(
+    ("nodes", "kinds"),
+    [
+        # what does not depend on the index comes after it, and is written where it belongs
+        ("%0: i64[5] = bounded(%i) {size=5}\n  %1: i64[5] = add(%b, 1)", ["bounded", "StopIf", "row"]),
+        # an index that depends on the new value: that is computed before, and copied after
+        ("%1: i64[5] = add(%b, %i)\n  %0: i64[5] = bounded(%1) {size=5}", ["row", "bounded", "StopIf", "row"]),
+        # a kernel by hand has its result elsewhere, too
+        (
+            "%1: i64[5] = dynamic_update_slice(%b, %i, %s) {axis=0}\n  %2: i64[5] = add(%1, %i)\n"
+            "  %0: i64[5] = bounded(%2) {size=5}",
+            ["row", "dynamic", "row", "bounded", "StopIf", "row"],
+        ),
+        (
+            "%2: i64[5] = bounded(%i) {size=5}\n  %1: i64[5] = dynamic_update_slice(%b, %i, %s) {axis=0}\n"
+            "  %0: i64[5] = add(%1, %2)",
+            ["bounded", "StopIf", "dynamic", "row"],
+        ),
+    ],
+)  # fmt: skip
+def test_nothing_is_updated_before_an_index_is_checked(nodes, kinds):
+    text = f"graph g(%i: i64[5] input, %s: i64[] input, %b: i64[5] buffer) {{\n  {nodes}\n  return out=%0\n  update %b = %1\n}}"
+    tape = lower(expand(parse(text)))
+    assert [type(s).__name__ if type(s) is not Instr else s.kernel.split("_")[0] for s in tape.steps] == kinds
     stored = next(i for i, b in enumerate(tape.buffers) if b.segment == "buffer")
+    stopped = next(i for i, s in enumerate(tape.steps) if type(s) is StopIf)
     written = [
-        any(o.view.buffer == stored and "w" in o.mode for o in s.operands) for s in tape.steps if type(s) is Instr
-    ]
-    assert written == [False, False, True]
+        i for i, s in enumerate(tape.steps)
+        if type(s) is Instr and any(o.view.buffer == stored and "w" in o.mode for o in s.operands)
+    ]  # fmt: skip
+    assert len(written) == 1
+    assert stopped < written[0]
 
 
 @pytest.mark.parametrize("seed", range(40))
