@@ -45,9 +45,11 @@ def matmul(to: Lowering, node: Node) -> None:
                 views[i] = to.repeated(value, shapes[i])
         found = gemm_instr(node, views[0], views[1], out, (shapes[0], shapes[1], shape))
     assert found is not None, f"no product form for {node}"
-    scratch = to.buffer("factor", "partial", node.output.type.dtype, copied_elements(found))
-    operand = Operand(View(scratch, 0, (0,) * len(found.axes)), "rw")
-    to.steps.append(replace(found, operands=(*found.operands, operand)))
+    if found.kernel.startswith("gemm"):
+        scratch = to.buffer("factor", "partial", node.output.type.dtype, copied_elements(found))
+        operand = Operand(View(scratch, 0, (0,) * len(found.axes)), "rw")
+        found = replace(found, operands=(*found.operands, operand))
+    to.steps.append(found)
 
 
 def put_together(to: Lowering, node: Node) -> None:

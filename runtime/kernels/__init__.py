@@ -29,6 +29,7 @@ from .gather import (
 )
 from .gemm import gemm, gemm_words
 from .sort import bottom, sort, sort_descending, sort_words, top, top_words
+from .thin import thin_gemm, thin_gemm_words
 
 FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]] = {
     "attention": (attention, attention_words),
@@ -52,6 +53,7 @@ FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]]
     "scatter_add_along": (scatter_add_along, along_words),
     "sort": (sort, sort_words),
     "sort_descending": (sort_descending, sort_words),
+    "thin_gemm": (thin_gemm, thin_gemm_words),
     "top": (top, top_words),
 }
 
