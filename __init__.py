@@ -25,7 +25,7 @@ from .compiler import (
 from .derivatives import grad, value_and_grad
 from .ir.dims import Dim
 from .linting import lint
-from .models import SGD, Adam, AdamW, Lion, Optimizer, clip_by_global_norm, from_function, init, nn, schedule
+from .models import SGD, Adam, AdamW, Lion, Optimizer, clip_by_global_norm, from_function, generate, init, nn, schedule
 from .passes.lint import Report
 
 # isort: off

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .decoding import Decoder
 from .entries import check_target, objective
 from .ir.foreign import objection
 from .ir.graph import Graph
@@ -19,6 +20,7 @@ from .ir.replay import first_not_finite
 from .ir.tape import Tape
 from .ir.types import DTYPES, shown
 from .linting import LintError, LintWarning, lint
+from .models.generation import Recomputing, Step, generate
 from .models.optim import as_optimizer
 from .passes.autodiff import GradientError
 from .passes.lint import Report
@@ -142,6 +144,16 @@ class Compiled:
             variant, named = self._prepare("forward", train, inputs)
             out = self._run(variant, named)
             return variant.traced.structure.restore(out)
+
+    def generate(self, prompt: Any, max_new_tokens: int, **options: Any) -> np.ndarray:
+        """`prompt` and what the model goes on with: `gt.generate(self, prompt, max_new_tokens, ...)`, which has the
+        options (temperature, top_k, top_p, seed, ...). In eval mode, whatever mode the model is in."""
+        return generate(self, prompt, max_new_tokens, **options)
+
+    def decoder(self, batch: int, context: int, cache: bool = True) -> Step:
+        """What `generate` calls for each new id: (ids (B, T), their position) -> logits (B, V) of the last. Without a
+        cache all ids so far are computed again each time."""
+        return Decoder(self._programs, batch, context, self._lock) if cache else Recomputing(self.forward, batch, context)
 
     def prepare(self, entry: str, train: bool, examples: Sequence[Any]) -> None:
         """Traces and compiles an entry for example arrays or specs, without running it."""

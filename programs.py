@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from .entries import entry_function, graph_name, input_names, only_output, update_graph
-from .ir.dims import Dim, bind_shape
+from .entries import FORWARD, entry_function, graph_name, input_names, only_output, update_graph
+from .ir.dims import Dim, Shape, bind_shape, bounds, same_shape
 from .ir.graph import Graph
 from .ir.tape import Tape
 from .ir.types import DTYPES, TensorType, dtype_name
@@ -109,6 +109,9 @@ class Programs:
         if (key, shapes) in self._exact:
             return self._exact[key, shapes]
         if any(isinstance(a, Spec) for a in arrays):
+            for variant in family.variants:
+                if all(_same_sizes(t.shape, a.shape) for t, a in zip(variant.types, arrays, strict=True)):
+                    return variant
             family.variants.append(self._build(entry, train, args, {}))
             return family.variants[-1]
         for variant in family.variants:
@@ -149,7 +152,7 @@ class Programs:
         traced = self._trace(entry, train, args, dims)
         self.store.note(traced)
         graph = traced.graph
-        if entry != "forward":
+        if entry not in FORWARD:
             graph = graph.replace(outputs=(("loss", only_output(graph)),))
         stages: dict[str, Graph | Tape] = {"traced": graph}
         checks: tuple[str, ...] = ()
@@ -239,6 +242,11 @@ def _scalars(tape: Tape) -> tuple[tuple[str, np.dtype, int | None], ...]:
             _, what, group, *_ = name.split(".")
             out.append((name, DTYPES[value_type.dtype], int(group) if what == "lr" else None))
     return tuple(out)
+
+
+def _same_sizes(a: Shape, b: Shape) -> bool:
+    """Whether two shapes are the same, in the bounds of their symbols too."""
+    return same_shape(a, b) and [bounds(d) for d in a] == [bounds(d) for d in b]
 
 
 def _symbolic_axes(shapes: Sequence[tuple[tuple[int, ...], ...]]) -> dict[tuple[int, int], Dim]:

@@ -27,6 +27,7 @@ INSIDE = {
     "store": {"tracer", "runtime"},
     "planning": {"ir", "passes", "runtime"},
     "programs": {"ir", "tracer", "passes", "models", "runtime", "entries", "linting", "planning", "store"},
+    "decoding": {"ir", "tracer", "models", "programs"},
     "compiler": {
         "ir",
         "tracer",
@@ -37,6 +38,7 @@ INSIDE = {
         "linting",
         "planning",
         "programs",
+        "decoding",
         "watching",
     },
     "derivatives": {"ir", "tracer", "passes", "compiler"},
@@ -59,6 +61,7 @@ OUTSIDE = {
     "store": {"numpy"},
     "planning": set(),
     "programs": {"numpy"},
+    "decoding": {"numpy"},
     "compiler": {"numpy"},
     "derivatives": {"numpy"},
     "__init__": set(),
