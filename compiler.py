@@ -153,7 +153,12 @@ class Compiled:
     def decoder(self, batch: int, context: int, cache: bool = True) -> Step:
         """What `generate` calls for each new id: (ids (B, T), their position) -> logits (B, V) of the last. Without a
         cache all ids so far are computed again each time."""
-        return Decoder(self._programs, batch, context, self._lock) if cache else Recomputing(self.forward, batch, context)
+        if not cache:
+            return Recomputing(self.forward, batch, context)
+        with self._lock:
+            step = Decoder(self._programs, batch, context, self._lock)
+            self._latest = step.decode
+        return step
 
     def prepare(self, entry: str, train: bool, examples: Sequence[Any]) -> None:
         """Traces and compiles an entry for example arrays or specs, without running it."""

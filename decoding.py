@@ -23,21 +23,21 @@ class Decoder:
     def __init__(self, programs: Programs, batch: int, context: int, lock: RLock) -> None:
         self.programs, self.batch, self.context, self.lock = programs, batch, context, lock
         set_up(programs.target, batch)
-        self._decode = self.program("decode", spec((batch, 1), "i64"), spec((), "i64"))
-        self._prefill: Variant | None = None  # of use to prompts of more than one id only
+        self.decode = self.program("decode", spec((batch, 1), "i64"), spec((), "i64"))
+        self.prefill: Variant | None = None  # of use to prompts of more than one id only
 
     def program(self, entry: str, *inputs: Any) -> Variant:
         with self.lock:
             return self.programs.variant(entry, False, inputs)[0]
 
     def __call__(self, ids: np.ndarray, position: int) -> np.ndarray:
-        variant, inputs = self._decode, (ids, position)
+        variant, inputs = self.decode, (ids, position)
         if ids.shape[1] > 1:
             if position:
                 raise ValueError(f"{ids.shape[1]} ids at position {position}: behind others they come one by one")
-            if self._prefill is None:
-                self._prefill = self.program("prefill", spec((self.batch, Dim("T", max=self.context)), "i64"))
-            variant, inputs = self._prefill, (ids,)
+            if self.prefill is None:
+                self.prefill = self.program("prefill", spec((self.batch, Dim("T", max=self.context)), "i64"))
+            variant, inputs = self.prefill, (ids,)
         with self.lock:
             out = variant.program.run(dict(zip(variant.names, inputs, strict=True)))
         return next(iter(out.values()))

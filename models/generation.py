@@ -68,7 +68,7 @@ def tokens(
     seen = ids[:, -context:]
     ended = np.zeros(len(ids), bool)
     logits = None
-    for _ in range(count):
+    for left in reversed(range(count)):
         if logits is None:
             logits, length = step(seen, 0), seen.shape[1]
         new = draw(logits)
@@ -76,7 +76,7 @@ def tokens(
             new = np.where(ended, stop, new)
             ended |= new == stop
         yield new
-        if stop is not None and ended.all():
+        if left == 0 or (stop is not None and ended.all()):
             return
         seen = np.concatenate([seen, new[:, None]], axis=1)
         if length < context:
@@ -192,7 +192,7 @@ def takes_position(model: Any) -> bool:
 
 def context_of(model: Any) -> int:
     """How many positions a model says that it can see."""
-    context = getattr(model, "context", None) if not isinstance(model, Module) else vars(model).get("context")
+    context = getattr(model, "context", None)
     if not isinstance(context, int):
         raise TypeError(
             f"generate needs to know how many ids {type(model).__name__} can see\n"

@@ -333,7 +333,7 @@ graph g(%x: f32[6, 4] input, %g: f32[6, 5] input) {
   return out=%4
 }""")))  # fmt: skip
     kernels = [i.kernel.split("_")[0] for i in tape.instructions()]
-    assert kernels == ["gemm", "row"]
+    assert kernels == ["thin", "row"]
     (row,) = tape.rows.values()
     assert row.inner == 1 and row.outer == 0  # dense: one axis
 
@@ -349,3 +349,67 @@ graph g(%x: f32[T, T] input) {
 }""")
     assert ops(graph) == ["iota", "iota", "greater_equal", "where"]
     assert [n.attrs["axis"] for n in graph.nodes[:2]] == [0, 0] and str(graph.nodes[1].output.type) == "i64[T, 1]"
+
+
+def kernels(text):
+    tape = lower(simplify(expand(simplify(parse(text)))))
+    return [i.kernel.rpartition("_")[0] for i in tape.instructions()]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "kernel"),
+    [
+        ("1, 40", "40, 30", ["thin_gemm"]),
+        ("12, 40", "40, 30", ["thin_gemm"]),
+        ("13, 40", "40, 30", ["gemm"]),
+        ("B, 40", "40, 30", ["gemm"]),
+        ("2, 3, 40", "40, 30", ["thin_gemm"]),
+        ("2, 3, 40", "2, 40, 30", ["thin_gemm"]),
+        ("40", "40, 30", ["thin_gemm"]),
+        ("70, 40", "40, 3", ["gemm"]),
+    ],
+)
+def test_products_of_a_few_rows_have_a_kernel_of_their_own(x, y, kernel):
+    rank = max(x.count(","), y.count(","))
+    out = ", ".join([*x.split(", ")[:-1], "30" if "30" in y else "3"][-rank - 1 :])
+    where = " where B" if "B" in x else ""
+    text = f"graph g(%x: f32[{x}] input, %y: f32[{y}] param){where} {{\n  %0: f32[{out}] = matmul(%x, %y)\n  return out=%0\n}}"
+    assert kernels(text) == kernel
+
+
+def test_a_factor_that_the_kernel_for_few_rows_cannot_read_goes_to_blas():
+    """Both stored transposed: neither rows of the one nor columns of the other are adjacent."""
+    text = """
+graph g(%x: f32[40, 4] input, %y: f32[30, 40] param) {
+  %0: f32[4, 40] = permute(%x) {axes=[1, 0]}
+  %1: f32[40, 30] = permute(%y) {axes=[1, 0]}
+  %2: f32[4, 30] = matmul(%0, %1)
+  return out=%2
+}"""
+    assert kernels(text) == ["gemm"]
+    assert (
+        kernels(
+            text.replace("[40, 4] input", "[4, 40] input").replace(
+                "%0: f32[4, 40] = permute(%x) {axes=[1, 0]}", "%0: f32[4, 40] = neg(%x)"
+            )
+        )[-1]
+        == "thin_gemm"
+    )
+
+
+NORM = """
+graph g(%x: f32[1, 64] input, %w: f32[64] param) {
+  %0: f32[1, 64] = layer_norm(%x) {axes=[1], eps=1e-05}
+  %1: f32[1, 64] = mul(%0, %w)
+  return out=%1
+}"""
+
+
+def test_a_norm_of_a_single_row_is_one_loop_nest():
+    assert len(kernels(NORM)) == 1
+    assert len(kernels(NORM.replace("64", "8192"))) > 1  # long: threads share the sums
+
+
+def test_a_sum_that_is_a_result_is_shared_out():
+    text = "graph g(%x: f32[64] input) {\n  %0: f32[64] = exp(%x)\n  %1: f32[] = sum(%0) {axes=[0], keepdims=false}\n  return out=%1\n}"
+    assert kernels(text)[-1] == "combine"
