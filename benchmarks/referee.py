@@ -64,7 +64,7 @@ def products_only(step, batch):
             inputs[name] = np.zeros((), np.float32)
     bound = program.bind(inputs)
     bound.ready(program)
-    kept = ("gemm", "conv")
+    kept = ("gemm", "thin_gemm", "conv")
     entries = [
         dataclasses.replace(e, barrier=False) if isinstance(e, bind.Call) else e
         for e in bound.plan.entries
@@ -85,7 +85,7 @@ def products_only(step, batch):
 # the referee --------------------------------------------------------------------------------------------------------
 class Contestant:
     def __init__(self, script: str, name: str, config: str, threads: int) -> None:
-        self.name, self.seconds, self.thrown, self.memory = name, [], 0, 0.0
+        self.name, self.seconds, self.thrown, self.memory, self.cpu = name, [], 0, 0.0, 0.0
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
         start = time.perf_counter()
         self.process = subprocess.Popen(
@@ -108,7 +108,7 @@ class Contestant:
         before = busy_seconds()
         answer = self.ask(count)
         others = busy_seconds() - before - answer["cpu"]
-        self.memory = answer["memory"]
+        self.memory, self.cpu = answer["memory"], answer["cpu"]
         if others > 0.1 * answer["wall"] * (os.cpu_count() or 1) + 0.02:
             self.thrown += 1
             return None
