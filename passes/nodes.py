@@ -13,6 +13,7 @@ from ..ir.tape import Callback, Operand, View
 from ..ir.types import broadcast
 from .arranging import ARRANGING
 from .attention import attention, attention_grad
+from .cached import cached_attention
 from .conv import conv, conv_input, conv_weight
 from .gemm import copied_elements, gemm_instr
 from .indexing import INDEXING
@@ -76,6 +77,7 @@ def callback(to: Lowering, node: Node) -> None:
 NODES: dict[str, Callable[[Lowering, Node], None]] = {
     "attention": attention,
     "attention_grad": attention_grad,
+    "cached_attention": cached_attention,
     "callback": callback,
     "concat": put_together,
     "conv": conv,

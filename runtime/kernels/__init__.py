@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ..call import Part
 from ..kernel import Kernel
 from .attention import attention, attention_grad, attention_words
+from .cached import cached_attention, cached_attention_words
 from .check import check, check_words
 from .combine import combine, combine_words
 from .conv import conv, conv_words
@@ -36,6 +37,7 @@ FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]]
     "attention_grad": (attention_grad, attention_words),
     "bottom": (bottom, top_words),
     "bounded": (bounded, bounded_words),
+    "cached_attention": (cached_attention, cached_attention_words),
     "check": (check, check_words),
     "combine": (combine, combine_words),
     "conv": (conv, conv_words),
