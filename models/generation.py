@@ -206,10 +206,14 @@ def as_ids(prompt: Any) -> np.ndarray:
     try:
         ids = np.asarray(prompt)
     except ValueError:
-        raise ValueError("the prompts differ in length; generate one by one, or those of equal length together") from None
+        raise ValueError(
+            "the prompts differ in length; generate one by one, or those of equal length together"
+        ) from None
     if ids.dtype.kind not in "iu" or ids.ndim not in (1, 2):
         write = "tokenizer.encode(text) first" if ids.dtype.kind in "US" else "ids of shape (T,) or (B, T)"
-        raise TypeError(f"a prompt is integers of shape (T,) or (B, T), not {ids.dtype} of shape {ids.shape}; write {write}")
+        raise TypeError(
+            f"a prompt is integers of shape (T,) or (B, T), not {ids.dtype} of shape {ids.shape}; write {write}"
+        )
     if ids.size == 0:
         raise ValueError(f"the prompt has no ids: its shape is {ids.shape}; give at least one id")
     return np.atleast_2d(ids).astype(np.int64)

@@ -25,7 +25,9 @@ row(
     ],
     FLOATS,
     [
-        refused("f32[1, 2, 3]; f32[1, 2, 3]; f32[1, 2, 3]; i64[]", "float.B, H, positions, width. of one dtype", scale=1.0),
+        refused(
+            "f32[1, 2, 3]; f32[1, 2, 3]; f32[1, 2, 3]; i64[]", "float.B, H, positions, width. of one dtype", scale=1.0
+        ),
         refused("f32[1, 2, 3, 4]; f32[1, 2, 5, 3]; f32[1, 2, 5, 4]; i64[]", "do not fit", scale=1.0),
         refused("f32[1, 2, 3, 4]; f32[1, 2, 5, 4]; f32[1, 2, 6, 4]; i64[]", "do not fit", scale=1.0),
         refused("f32[1, 2, 3, 4]; f64[1, 2, 5, 4]; f32[1, 2, 5, 4]; i64[]", "of one dtype", scale=1.0),

@@ -1,5 +1,7 @@
 """Generation: what the cache gives is what the whole forward gives, by one tape for all positions."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ import gradtape as gt
 from gradtape import programs
 from gradtape.ir.tape import Instr
 from gradtape.runtime.program import IndexOutOfRange
+from layout import ROOT
 
 VOCAB, CONTEXT = 11, 12
 
@@ -182,6 +185,19 @@ def test_a_model_of_the_users_own(kind):
         got = program.generate(IDS[:2, :3], 20, temperature=temperature)
         np.testing.assert_array_equal(got, expected)
         np.testing.assert_array_equal(gt.generate(model, IDS[:2, :3], 20, temperature=temperature), expected)
+
+
+def test_the_model_of_the_manual_generates():
+    """docs/generation.md, as it is printed there."""
+    text = (ROOT / "docs" / "generation.md").read_text()
+    (block,) = re.findall(r"```python\n(class Attention.*?)```", text, re.DOTALL)
+    names = {"gt": gt, "np": np}
+    exec(block, names)
+    assert names["ids"].shape == (23,)
+    model = names["Model"](VOCAB, 16)
+    program = gt.compile(model)
+    expected = gt.generate(model, [1, 2, 3], 80, temperature=0, cache=False)  # over the context of 64
+    np.testing.assert_array_equal(program.generate([1, 2, 3], 80, temperature=0), expected)
 
 
 def test_multi_head_attention_with_a_position_is_causal():
