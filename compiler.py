@@ -150,10 +150,11 @@ class Compiled:
         options (temperature, top_k, top_p, seed, ...). In eval mode, whatever mode the model is in."""
         return generate(self, prompt, max_new_tokens, **options)
 
-    def decoder(self, batch: int, context: int, cache: bool = True) -> Step:
+    def decoder(self, batch: int, context: int | None = None, cache: bool = True) -> Step:
         """What `generate` calls for each new id: (ids (B, T), their position) -> logits (B, V) of the last. Without a
-        cache all ids so far are computed again each time."""
-        if not cache:
+        cache, or where the model knows no position, all ids so far are computed again each time."""
+        context = self._programs.context() if context is None else context
+        if not (cache and self._programs.decodes()):
             return Recomputing(self.forward, batch, context)
         with self._lock:
             step = Decoder(self._programs, batch, context, self._lock)

@@ -19,6 +19,7 @@ from .ir.graph import Graph
 from .ir.tape import Tape
 from .ir.types import DTYPES, TensorType, dtype_name
 from .linting import judge, judge_forward
+from .models.generation import context_of, takes_position
 from .models.optim import Optimizer
 from .passes.attention import find_attention
 from .passes.autodiff import GradientError, differentiate
@@ -132,6 +133,14 @@ class Programs:
             raise GuardViolation(f"the traced program does not serve the shapes {shapes} it was traced for")
         family.variants.append(variant)
         return variant
+
+    def context(self) -> int:
+        """How many ids the target can see, where it generates; TypeError where it does not say so."""
+        return context_of(self.target)
+
+    def decodes(self) -> bool:
+        """Whether the target goes on from a position, with what it has kept of earlier ids."""
+        return takes_position(self.target)
 
     def _trace(self, entry: str, train: bool, args: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Traced:
         names = input_names(self.target, self.loss, entry, len(args))

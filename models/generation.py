@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..tracer import Module
 
-Step = Callable[[np.ndarray, int], np.ndarray]  # ids (B, T), how many there were before -> logits (B, V) of the last
+
+class Step(Protocol):
+    """What generation calls for each id: (ids (B, T), how many there were before) -> logits (B, V) of the last. `context`
+    is how many ids there may be."""
+
+    context: int
+
+    def __call__(self, ids: np.ndarray, position: int, /) -> np.ndarray: ...
 
 
 def generate(
@@ -48,21 +55,25 @@ def generate(
 
     Raises TypeError and ValueError for a prompt that is not one of ids, is empty, or for options out of range.
     """
-    target = getattr(model, "target", model)
-    context = context_of(target) if context is None else context
-    keep = max(1, context // 2) if keep is None else keep
-    if not 1 <= keep <= context:
-        raise ValueError(f"keep is from 1 to the context, {context}; got {keep}")
     ids, draw = as_ids(prompt), Sampler(temperature, top_k, top_p, seed)
-    decoder = getattr(model, "decoder", None) or EagerDecoder(model).decoder
-    step = decoder(len(ids), context, cache and takes_position(target))
-    new = [n[:, None] for n in tokens(step, ids, max_new_tokens, draw, context, keep, stop)]
+    own = getattr(model, "decoder", None)
+    step = eager_step(model, len(ids), context, cache) if own is None else own(len(ids), context, cache)
+    keep = max(1, step.context // 2) if keep is None else keep
+    if not 1 <= keep <= step.context:
+        raise ValueError(f"keep is from 1 to the context, {step.context}; got {keep}")
+    new = [n[:, None] for n in tokens(step, ids, max_new_tokens, draw, step.context, keep, stop)]
     result = np.concatenate([ids, *new], axis=1)
     return result[0] if np.ndim(prompt) == 1 else result
 
 
 def tokens(
-    step: Step, ids: np.ndarray, count: int, draw: Sampler, context: int, keep: int, stop: int | None = None
+    step: Callable[[np.ndarray, int], np.ndarray],
+    ids: np.ndarray,
+    count: int,
+    draw: Sampler,
+    context: int,
+    keep: int,
+    stop: int | None = None,
 ) -> Iterator[np.ndarray]:
     """Up to `count` times the next ids, (B,), behind `ids` (B, T), one after the other."""
     seen = ids[:, -context:]
@@ -141,7 +152,7 @@ class Recomputing:
     a window of always the same size, so that one tape at one size serves."""
 
     def __init__(self, forward: Callable[[np.ndarray], Any], batch: int, context: int) -> None:
-        self.forward = forward
+        self.forward, self.context = forward, context
         self.window = np.zeros((batch, context), np.int64)
 
     def __call__(self, ids: np.ndarray, position: int) -> np.ndarray:
@@ -150,18 +161,22 @@ class Recomputing:
         return np.asarray(self.forward(self.window))[:, end - 1]
 
 
-class EagerDecoder:
-    """Steps of a Module that is not compiled."""
+class Eager:
+    """A step of a Module that is not compiled and knows a position."""
 
-    def __init__(self, model: Module) -> None:
-        self.model = model
-
-    def decoder(self, batch: int, context: int, cache: bool) -> Step:
-        model = self.model
-        if not cache:
-            return Recomputing(lambda ids: _in_eval_mode(model, ids), batch, context)
+    def __init__(self, model: Module, batch: int, context: int) -> None:
+        self.model, self.context = model, context
         set_up(model, batch)
-        return lambda ids, position: np.asarray(_in_eval_mode(model, ids, position))[:, -1]
+
+    def __call__(self, ids: np.ndarray, position: int) -> np.ndarray:
+        return np.asarray(_in_eval_mode(self.model, ids, position))[:, -1]
+
+
+def eager_step(model: Module, batch: int, context: int | None, cache: bool) -> Step:
+    context = context_of(model) if context is None else context
+    if cache and takes_position(model):
+        return Eager(model, batch, context)
+    return Recomputing(lambda ids: _in_eval_mode(model, ids), batch, context)
 
 
 def _in_eval_mode(model: Module, *args: Any) -> Any:
