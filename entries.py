@@ -1,7 +1,7 @@
 """What a program is traced from: a model or function, with its loss, seen from one of its entries.
 
-An entry is `step`, `value_and_grad` or `evaluate` (the loss of `(*inputs, target)`), `forward` (the output), or `prefill`
-and `decode` (the last logits of a model that generates, at position 0 and at one of run time).
+An entry is `step`, `value_and_grad` or `evaluate` (the loss of `(*inputs, target)`), `forward` (the output), or
+`prefill` and `decode` (the last logits of a model that generates, at position 0 and at one of run time).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from .ir.graph import Graph, Operand
 from .ir.types import dtype_name
 from .tracer.module import Module
 from .tracer.trace import spec, trace
-
 
 FORWARD = ("forward", "prefill", "decode")  # the entries that ask for no loss
 

@@ -2,10 +2,10 @@
 
     python benchmarks/generate.py [M1 M8 L1 L8] [--rounds N] [--threads N] [--only gradtape,torch,...]
 
-M and L are the sizes of step.py, the number is that of the sequences written at once. A text begins with one id and is as
-long as the context; ids are drawn from softmax(logits / 0.8). "torch" keeps keys and values in tensors of the full length,
-"whole" computes the whole text again for each id, as nanoGPT's generate does. Chunks are thrown away as referee.py says;
-"CPU us" is the CPU time that a token takes, over all chunks: other processes disturb it less.
+M and L are the sizes of step.py, the number is that of the sequences written at once. A text begins with one id and is
+as long as the context; ids are drawn from softmax(logits / 0.8). "torch" keeps keys and values in tensors of the full
+length, "whole" computes the whole text again for each id, as nanoGPT's generate does. Chunks are thrown away as
+referee.py says; "CPU us" is the CPU time that a token takes, over all chunks: other processes disturb it less.
 """
 
 # torch comes with the extra `peers`, which is not installed where types are checked:

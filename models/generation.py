@@ -17,8 +17,8 @@ from ..tracer import Module
 
 
 class Step(Protocol):
-    """What generation calls for each id: (ids (B, T), how many there were before) -> logits (B, V) of the last. `context`
-    is how many ids there may be."""
+    """What generation calls for each id: (ids (B, T), how many there were before) -> logits (B, V) of the last.
+    `context` is how many ids there may be."""
 
     context: int
 
@@ -48,9 +48,9 @@ def generate(
     seed          of the draws: the same seed gives the same ids
     stop          an id that ends a sequence: it is filled up with this id, and generation ends when all have ended
     context       how many ids the model can see; default: its attribute `context`
-    keep          where more ids than that are needed, the model goes on with the last `keep` of them, as if the text began
-                  there; default: half of the context. context - 1 always shows it as much as possible, at the price of
-                  computing everything again for each id
+    keep          where more ids than that are needed, the model goes on with the last `keep` of them, as if the text
+                  began there; default: half of the context. context - 1 always shows it as much as possible, at the
+                  price of computing everything again for each id
     cache         False: nothing is kept from token to token, also where the model could
 
     Raises TypeError and ValueError for a prompt that is not one of ids, is empty, or for options out of range.
@@ -58,10 +58,10 @@ def generate(
     ids, draw = as_ids(prompt), Sampler(temperature, top_k, top_p, seed)
     own = getattr(model, "decoder", None)
     step = eager_step(model, len(ids), context, cache) if own is None else own(len(ids), context, cache)
-    keep = max(1, step.context // 2) if keep is None else keep
-    if not 1 <= keep <= step.context:
+    kept = max(1, step.context // 2) if keep is None else keep
+    if not 1 <= kept <= step.context:
         raise ValueError(f"keep is from 1 to the context, {step.context}; got {keep}")
-    new = [n[:, None] for n in tokens(step, ids, max_new_tokens, draw, step.context, keep, stop)]
+    new = [n[:, None] for n in tokens(step, ids, max_new_tokens, draw, step.context, kept, stop)]
     result = np.concatenate([ids, *new], axis=1)
     return result[0] if np.ndim(prompt) == 1 else result
 
@@ -97,8 +97,8 @@ def tokens(
 
 
 class Sampler:
-    """Draws ids (B,) from logits (B, V) of float numbers: those where logits / temperature + g is greatest, for numbers g
-    of the Gumbel distribution, are distributed as softmax(logits / temperature) says."""
+    """Draws ids (B,) from logits (B, V): those where logits / temperature + g is greatest, for numbers g of the Gumbel
+    distribution, are distributed as softmax(logits / temperature) says."""
 
     BLOCK = 4096  # numbers that are drawn at once: one by one NumPy spends 10 us on a call
 
@@ -148,8 +148,8 @@ def likeliest(logits: np.ndarray, top_p: float) -> np.ndarray:
 
 # steps --------------------------------------------------------------------------------------------------------------
 class Recomputing:
-    """A step that keeps the ids instead, and computes all of them again: for models that know no position. They stand in
-    a window of always the same size, so that one tape at one size serves."""
+    """A step that keeps the ids instead, and computes all of them again: for models that know no position. They stand
+    in a window of always the same size, so that one tape at one size serves."""
 
     def __init__(self, forward: Callable[[np.ndarray], Any], batch: int, context: int) -> None:
         self.forward, self.context = forward, context

@@ -189,7 +189,7 @@ class _Fuser:
         stack, seen = [node.output], set()
         while stack:
             for user in self.uses.get(stack.pop(), ()):
-                if user in seen or not fusible(user) and user not in self.inline:
+                if user in seen or not (fusible(user) or user in self.inline):
                     continue
                 seen.add(user)
                 if wide_axes(user.output.type.shape) == {axis}:

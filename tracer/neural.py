@@ -60,8 +60,8 @@ def cached_attention(q: Any, k: Any, v: Any, position: Any, scale: float | None 
     """Attention of new rows to a cache: q (B, H, T, D), k (B, H, S, D), v (B, H, S, E) -> (B, H, T, E).
 
     Row t stands at position + t and sees k and v up to there, as `scaled_dot_product_attention` does with a mask of
-    `arange(S) <= position + arange(T)[:, None]`; what lies behind is not read. position: an integer, or an integer array
-    without axes, which may be traced. scale: 1 / sqrt(D) by default.
+    `arange(S) <= position + arange(T)[:, None]`; what lies behind is not read. position: an integer, or an integer
+    array without axes, which may be traced. scale: 1 / sqrt(D) by default.
     """
     q, k, v = value(q), value(k), value(v)
     scale = float(q.shape[-1]) ** -0.5 if scale is None else float(scale)

@@ -1,4 +1,4 @@
-"""Keys and values that an attention keeps. B batch, H heads, S positions that fit, D width of a head, T new positions."""
+"""Keys and values that an attention keeps. B batch, H heads, S positions that fit, D width of a head, T new ones."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class KVCache(Module):
 
         y = self.cache.attend(q, k, v, position)  # in place of scaled_dot_product_attention(q, k, v, is_causal=True)
 
-    `position` says how many positions are kept already: a number, or an integer array without axes, so that one traced
-    program serves all positions. What lies behind it is not looked at; starting again at 0 needs no clearing. It is up to
-    the caller that position + T <= S: new keys beyond the end would replace the last ones.
+    `position` says how many positions are kept already: a number, or an integer array without axes, so that one
+    traced program serves all positions. What lies behind it is not looked at; starting again at 0 needs no clearing. It
+    is up to the caller that position + T <= S: new keys beyond the end would replace the last ones.
     """
 
     def __init__(self, batch: int, heads: int, length: int, head_dim: int, dtype: Any = "float32") -> None:

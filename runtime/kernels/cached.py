@@ -30,7 +30,8 @@ def cached_attention_words(part: Part) -> list[int]:
 
 
 PARAMS = (
-    "q:T* k:T* v:T* start:i64* out:T* scratch:T* scale:T batch:i64 heads:i64 rows:i64 places:i64 width:i64 out_width:i64 "
+    "q:T* k:T* v:T* start:i64* out:T* scratch:T* scale:T "
+    "batch:i64 heads:i64 rows:i64 places:i64 width:i64 out_width:i64 "
     "q_batch:i64 q_head:i64 q_row:i64 k_batch:i64 k_head:i64 k_row:i64 v_batch:i64 v_head:i64 v_row:i64 "
     "out_batch:i64 out_head:i64 out_row:i64 first:i64"
 )
