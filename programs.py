@@ -7,6 +7,7 @@ program serves them all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .entries import FORWARD, entry_function, graph_name, input_names, only_output, update_graph
-from .ir.dims import Dim, Shape, bind_shape, bounds, same_shape
+from .ir.dims import Dim, bind_shape, bounds, same_shape
 from .ir.graph import Graph
 from .ir.tape import Tape
 from .ir.types import DTYPES, TensorType, dtype_name
@@ -64,6 +65,15 @@ class Variant:
             return False
         return True
 
+    def covers(self, specs: Sequence[Any]) -> bool:
+        """Whether it serves all that specs (or arrays) allow: their sizes and symbols, within the bounds of these."""
+        limits = {name: symbol.max for name, symbol in self.program.tape.symbols.items()}
+        return all(
+            same_shape(t.shape, s.shape)
+            and all((limits.get(str(d)) or math.inf) >= bounds(d)[1] for d in s.shape if isinstance(d, Dim))
+            for t, s in zip(self.types, specs, strict=True)
+        )
+
 
 @dataclass
 class Family:
@@ -111,7 +121,7 @@ class Programs:
             return self._exact[key, shapes]
         if any(isinstance(a, Spec) for a in arrays):
             for variant in family.variants:
-                if all(_same_sizes(t.shape, a.shape) for t, a in zip(variant.types, arrays, strict=True)):
+                if variant.covers(arrays):
                     return variant
             family.variants.append(self._build(entry, train, args, {}))
             return family.variants[-1]
@@ -251,11 +261,6 @@ def _scalars(tape: Tape) -> tuple[tuple[str, np.dtype, int | None], ...]:
             _, what, group, *_ = name.split(".")
             out.append((name, DTYPES[value_type.dtype], int(group) if what == "lr" else None))
     return tuple(out)
-
-
-def _same_sizes(a: Shape, b: Shape) -> bool:
-    """Whether two shapes are the same, in the bounds of their symbols too."""
-    return same_shape(a, b) and [bounds(d) for d in a] == [bounds(d) for d in b]
 
 
 def _symbolic_axes(shapes: Sequence[tuple[tuple[int, ...], ...]]) -> dict[tuple[int, int], Dim]:

@@ -113,6 +113,7 @@ def test_one_tape_serves_all_positions_and_one_all_prompts(program, monkeypatch)
     monkeypatch.setattr(programs, "trace", lambda *a, trace=programs.trace, **k: traced.append(k) or trace(*a, **k))
     for length in range(1, 8):
         assert program.generate(IDS[0, :length], 30, seed=length).shape == (length + 30,)
+    program.generate(IDS[0, :5], 9, context=8)
     entries = [key[0] for key, family in program._programs.families.items() for _ in family.variants]
     assert entries.count("decode") == entries.count("prefill") == 1
     assert len(traced) <= 2
