@@ -148,7 +148,8 @@ class Compiled:
     def generate(self, prompt: Any, max_new_tokens: int, **options: Any) -> np.ndarray:
         """`prompt` and what the model goes on with: `gt.generate(self, prompt, max_new_tokens, ...)`, which has the
         options (temperature, top_k, top_p, seed, ...). In eval mode, whatever mode the model is in."""
-        return generate(self, prompt, max_new_tokens, **options)
+        with self._lock:
+            return generate(self, prompt, max_new_tokens, **options)
 
     def decoder(self, batch: int, context: int | None = None, cache: bool = True) -> Step:
         """What `generate` calls for each new id: (ids (B, T), their position) -> logits (B, V) of the last. Without a

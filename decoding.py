@@ -39,5 +39,12 @@ class Decoder:
                 self.prefill = self.program("prefill", spec((self.batch, Dim("T", max=self.context)), "i64"))
             variant, inputs = self.prefill, (ids,)
         with self.lock:
+            if position == 0:
+                self.programs.generating[self.batch] = self
+            elif self.programs.generating.get(self.batch) is not self:
+                raise RuntimeError(
+                    f"another text of a batch of {self.batch} has begun since: the model has room for one at a time; "
+                    "let it end first"
+                )
             out = variant.program.run(dict(zip(variant.names, inputs, strict=True)))
         return next(iter(out.values()))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from .entries import FORWARD, entry_function, graph_name, input_names, only_output, update_graph
-from .ir.dims import Dim, bind_shape, bounds, same_shape
+from .ir.dims import Dim, bind_shape, same_shape
 from .ir.graph import Graph
 from .ir.tape import Tape
 from .ir.types import DTYPES, TensorType, dtype_name
@@ -70,7 +70,7 @@ class Variant:
         limits = {name: symbol.max for name, symbol in self.program.tape.symbols.items()}
         return all(
             same_shape(t.shape, s.shape)
-            and all((limits.get(str(d)) or math.inf) >= bounds(d)[1] for d in s.shape if isinstance(d, Dim))
+            and all((limits.get(str(d)) or math.inf) >= (d.max or math.inf) for d in s.shape if isinstance(d, Dim))
             for t, s in zip(self.types, specs, strict=True)
         )
 
@@ -99,6 +99,7 @@ class Programs:
         self.store = Store(self.model)
         self.arena = Arena()
         self.families: dict[tuple, Family] = {}
+        self.generating: dict[int, Any] = {}  # whose text is in the model's buffers, by the size of the batch
         self._exact: dict[tuple, Variant] = {}  # by everything that decides, sizes too: the quick way
 
     def variant(self, entry: str, train: bool, args: Sequence[Any]) -> tuple[Variant, list[Any]]:

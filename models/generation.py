@@ -56,8 +56,8 @@ def generate(
     Raises TypeError and ValueError for a prompt that is not one of ids, is empty, or for options out of range.
     """
     ids, draw = as_ids(prompt), Sampler(temperature, top_k, top_p, seed)
-    own = getattr(model, "decoder", None)
-    step = eager_step(model, len(ids), context, cache) if own is None else own(len(ids), context, cache)
+    eager = isinstance(model, Module) or not hasattr(model, "decoder")
+    step = eager_step(model, len(ids), context, cache) if eager else model.decoder(len(ids), context, cache)
     kept = max(1, step.context // 2) if keep is None else keep
     if not 1 <= kept <= step.context:
         raise ValueError(f"keep is from 1 to the context, {step.context}; got {keep}")

@@ -1,6 +1,7 @@
 """Generation: what the cache gives is what the whole forward gives, by one tape for all positions."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -236,6 +237,22 @@ def test_the_tape_of_decode_needs_a_few_rows():
     program.generate([1], 3)
     assert program.memory().arena < 8192
     assert all(isinstance(step, Instr) or type(step).__name__ == "StopIf" for step in program.graph("tape").steps)
+
+
+def test_two_texts_do_not_share_a_cache(program):
+    one, other = program.decoder(1, CONTEXT), program.decoder(1, CONTEXT)
+    one(IDS[:1, :3], 0)
+    one(IDS[:1, 3:4], 3)
+    other(IDS[1:2, :1], 0)
+    with pytest.raises(RuntimeError, match="another text of a batch of 1 has begun since"):
+        one(IDS[:1, 4:5], 4)
+
+
+def test_threads_that_generate_wait_for_each_other(program):
+    expected = [program.generate(ids, 60, temperature=0) for ids in IDS[:, :2]]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda ids: program.generate(ids, 60, temperature=0), IDS[:, :2]))
+    np.testing.assert_array_equal(found, expected)
 
 
 # errors -------------------------------------------------------------------------------------------------------------

@@ -124,6 +124,19 @@ def test_a_model_without_a_context_asks_for_one():
     np.testing.assert_array_equal(gt.generate(Plain(), [1], 4, context=3, temperature=0), [1, 2, 3, 4, 0])
 
 
+def test_a_part_of_a_model_may_be_called_decoder():
+    class Named(gt.nn.Module):
+        context = 3
+
+        def __init__(self):
+            self.decoder = MODEL
+
+        def forward(self, ids):
+            return self.decoder(ids)
+
+    np.testing.assert_array_equal(gt.generate(Named(), [1], 2), MODEL.generate([1], 2))
+
+
 def test_one_dimension_in_one_out():
     assert MODEL.generate([1, 2], 3).shape == (5,)
     assert MODEL.generate([[1, 2]], 3).shape == (1, 5)
