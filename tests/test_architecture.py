@@ -29,6 +29,7 @@ INSIDE = {
     "finished": {"ir", "tracer", "passes", "models", "runtime", "linting", "planning"},
     "programs": {"ir", "tracer", "passes", "models", "runtime", "entries", "planning", "store", "finished"},
     "saving": {"ir", "tracer", "models", "runtime", "planning", "finished", "programs"},
+    "decoding": {"ir", "tracer", "models", "programs"},
     "compiler": {
         "ir",
         "tracer",
@@ -40,6 +41,7 @@ INSIDE = {
         "planning",
         "programs",
         "saving",
+        "decoding",
         "watching",
     },
     "derivatives": {"ir", "tracer", "passes", "compiler"},
@@ -64,6 +66,7 @@ OUTSIDE = {
     "saving": {"numpy"},
     "planning": set(),
     "programs": {"numpy"},
+    "decoding": {"numpy"},
     "compiler": {"numpy"},
     "derivatives": {"numpy"},
     "__init__": set(),
