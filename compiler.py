@@ -31,6 +31,7 @@ from .passes.lower import lower
 from .passes.optimize import Update, apply_updates, state_name
 from .passes.rewrite import expand
 from .passes.simplify import simplify
+from .pictures import Picture, picture
 from .runtime.program import Arena, GuardViolation, IndexOutOfRange, NotFinite, Program, compile_tape
 from .runtime.threads import available_cpus
 from .store import Store
@@ -424,6 +425,13 @@ class Compiled:
             arena=int(self._arena.memory.size),
             largest=tuple(self._latest.program.largest_buffers()),
         )
+
+    def picture(self, stage: str = "traced") -> Picture:
+        """The latest program at a stage as plain data to draw: nodes, edges, modules, verdicts, broken paths."""
+        self.graph(stage)  # says what to do where nothing is traced yet
+        assert self._latest is not None
+        latest = self._latest
+        return picture(latest.stages, stage, latest.report, latest.traced.ledger.reentries)
 
 
 def compile(
