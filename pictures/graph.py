@@ -45,6 +45,7 @@ class _Drawing:
         self.edges: list[Edge] = []
         self.clusters: dict[str, Cluster] = {}
         self.of: dict[Value, str] = {}
+        self.computed: set[str] = set()  # nodes that compute in the forward phase
 
     # the walk -------------------------------------------------------------------------------------------------------
     def body(self, graph: Graph, prefix: str, cluster: str, given: Mapping[Value, str]) -> None:
@@ -93,6 +94,8 @@ class _Drawing:
             self.edge(operand, name, i, phase)
         for value in node.outputs:
             self.of[value] = name
+        if phase == "forward" and record.kind != "constant":
+            self.computed.add(name)
         types = ", ".join(str(v.type) for v in node.outputs)
         kind = {"view": "view", "constant": "const", "loop": "loop"}.get(record.kind, "op")
         # fmt: off
@@ -136,8 +139,7 @@ class _Drawing:
         if not isinstance(operand, Value):
             return
         source = self.of[operand]
-        made_by = next((n for n in reversed(self.nodes) if n.id == source), None) if phase == "backward" else None
-        kept = made_by is not None and made_by.phase == "forward" and made_by.kind in ("op", "view", "loop")
+        kept = phase == "backward" and source in self.computed
         self.edges.append(Edge(source, target, str(operand.type), "saved" if kept else "data", port, label))
 
     def results(self) -> None:

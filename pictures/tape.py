@@ -33,7 +33,8 @@ class _Drawing:
         self.edges: dict[tuple[str, str, int], Edge] = {}
         self.clusters: dict[str, Cluster] = {}
         self.writers: dict[int, dict[View, str]] = {}  # by buffer: who has written which part of it last
-        self.number = 0
+        self.number = 0  # of the next step, and
+        self.instructions = 0  # of the next instruction, as the tape counts them
         self.given()
         self.run(tape.steps, "")
         self.results()
@@ -75,7 +76,7 @@ class _Drawing:
 
     def step(self, step: Step, outer: str) -> None:
         assert not isinstance(step, Loop)
-        name = self.name(step)
+        name = f"i{self.number}"
         if isinstance(step, StopIf):
             text = "stop if an index was out of range or a number not finite"
             self.nodes.append(Node(name, "stop_if", "stop if not finite", "kernel", phase="update", formula=text))
@@ -97,6 +98,7 @@ class _Drawing:
         attrs = (("axes", axes), ("writes", ", ".join(self.tape.buffers[o.view.buffer].name for o in written)))
         formula = str(self.tape.rows[kernel]) if kernel in self.tape.rows else ""
         instructions = (self.instructions,) if isinstance(step, Instr) else ()
+        self.instructions += len(instructions)
         # fmt: off
         self.nodes.append(Node(
             name, kernel, label, "kernel", ", ".join(kinds), (), cluster, "", **place(where),
@@ -105,14 +107,6 @@ class _Drawing:
         # fmt: on
         self.writes(name, operands)
         self.number += 1
-
-    def name(self, step: Step) -> str:
-        return f"i{self.number}"
-
-    @property
-    def instructions(self) -> int:
-        """How many instructions there are so far: the number of the next one."""
-        return sum(1 for n in self.nodes if n.instructions)
 
     def reads(self, name: str, operands: Sequence[Operand], label: str = "") -> None:
         for operand in operands:
@@ -282,7 +276,6 @@ def _running(
                     places.setdefault(value, []).extend([out.name, *laid_out(uses, out)])
             yield from _running(body, tape, step.body, f"{prefix}{node.output.name}/", set(), places, number)
             yield prefix + node.output.name, tuple(range(first, number[0]))
-    stored = {v: name for name, v in graph.updates if isinstance(v, Value)}
 
     def of(value: Value) -> list[int]:
         """Those that write a value: by its own name, by that of its place, or by that of what it is laid out for."""
@@ -292,12 +285,13 @@ def _running(
                 return found
         return []
 
+    instructions = tape.instructions()
     for item in fuse(graph, late).items:
-        nodes = (
-            item.nodes if isinstance(item, Group) else [item] if OPS[item.op].kind not in ("view", "constant") else []
-        )
+        if isinstance(item, GraphNode) and OPS[item.op].kind in ("view", "constant"):
+            continue
+        nodes = item.nodes if isinstance(item, Group) else [item]
         shared = [i for n in nodes for v in n.outputs for i in of(v)]
-        rows = [i for i in shared if tape.instructions()[i].kernel.startswith("row_")]
+        rows = [i for i in shared if instructions[i].kernel.startswith("row_")]
         for node in nodes:
             own = [i for v in node.outputs for i in of(v)]
             found = sorted({*(rows if isinstance(item, Group) else ()), *own})
