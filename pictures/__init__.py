@@ -13,7 +13,7 @@ from ..ir.crossings import Reentry
 from ..ir.graph import Graph
 from ..ir.tape import Tape
 from ..passes.lint import Report
-from .graph import picture_of_graph
+from .graph import picture_of_graph, with_served_ops
 from .picture import PHASES, STAGES, Cluster, Cut, Edge, Node, Picture
 from .tape import picture_of_tape, with_kernels
 from .verdicts import with_report
@@ -41,6 +41,9 @@ def picture(
         drawn = picture_of_graph(program, stage, reentries if stage in ("traced", "differentiated") else ())
         if isinstance(fused, Graph) and isinstance(tape, Tape):
             drawn = with_kernels(drawn, fused, tape)
+    traced = stages.get("traced")
+    if isinstance(traced, Graph):
+        drawn = with_served_ops(drawn, traced)
     return drawn if report is None else with_report(drawn, report)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -225,6 +226,12 @@ class _Drawing:
         clusters = tuple(self.clusters.values())
         sizes = sizes_of(self.graph.symbols)
         return Picture(self.graph.name, self.stage, tuple(self.nodes), tuple(self.edges), clusters, (), sizes)
+
+
+def with_served_ops(picture: Picture, traced: Graph) -> Picture:
+    """`picture` with the op of the forward node that each backward node serves."""
+    ops = {v.name: node.op for node in traced.walk() for v in node.outputs}
+    return picture.replace(nodes=tuple(replace(n, serves_op=ops.get(n.serves, "")) for n in picture.nodes))
 
 
 # what is known of values ----------------------------------------------------------------------------------------------

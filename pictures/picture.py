@@ -46,7 +46,8 @@ class Node:
     label         what to write on it: the op with its numbers, the last part of a parameter's path
     cluster       the innermost cluster that holds it, "" at the top
     phase         forward, backward or update
-    serves        of a backward node the forward value whose gradient it is for, by its name in the traced program
+    serves        of a backward node the forward value whose gradient it is for, by its name in the traced program;
+                  `serves_op` is its op
     operands      what it reads, as text: `%3`, `0.5`
     formula, derivative   from the op's record; the derivative is its rule as Python, or why there is none
     kernel        the kernels that run it, as text; `instructions` are their numbers in the tape
@@ -68,6 +69,7 @@ class Node:
     scope: str = ""
     source: str = ""
     serves: str = ""
+    serves_op: str = ""
     attrs: tuple[tuple[str, str], ...] = ()
     operands: tuple[str, ...] = ()
     formula: str = ""

@@ -83,7 +83,7 @@ class _Drawing:
             for index, buffer in enumerate(self.tape.buffers):
                 if buffer.segment == "error":
                     for source in self.writers.get(index, {}).values():
-                        self.edge(source, name, index, "")
+                        self.edge(source, name, index)
             self.number += 1
             return
         operands = step.operands if isinstance(step, Instr) else step.operands()
@@ -109,13 +109,13 @@ class _Drawing:
         self.number += 1
 
     def reads(self, name: str, operands: Sequence[Operand], label: str = "") -> None:
-        for operand in operands:
+        for port, operand in enumerate(operands):
             index = operand.view.buffer
             if operand.mode == "w" or index < 0 or self.segment(operand) == "error":
                 continue
             for source in self.writers.get(index, {}).values():
                 if source != name or label:
-                    self.edge(source, name, index, label)
+                    self.edge(source, name, index, label, port)
 
     def writes(self, name: str, operands: Sequence[Operand]) -> None:
         for operand in operands:
@@ -136,19 +136,19 @@ class _Drawing:
                 continue
             if isinstance(step, (Instr, Callback)):
                 operands = step.operands if isinstance(step, Instr) else step.operands()
-                for operand in operands:
+                for port, operand in enumerate(operands):
                     index = operand.view.buffer
                     if operand.mode == "w" or index < 0 or self.segment(operand) == "error":
                         continue
                     for source in self.writers.get(index, {}).values():
                         if source.startswith("i") and source[1:].isdigit() and int(source[1:]) >= number:
-                            self.edge(source, f"i{number}", index, "next round")
+                            self.edge(source, f"i{number}", index, "next round", port)
             number += 1
 
-    def edge(self, source: str, target: str, buffer: int, label: str) -> None:
+    def edge(self, source: str, target: str, buffer: int, label: str = "", port: int = 0) -> None:
         key = (source, target, buffer)
         if key not in self.edges:
-            self.edges[key] = Edge(source, target, self.size(buffer), "data", len(self.edges), label)
+            self.edges[key] = Edge(source, target, self.size(buffer), "data", port, label)
 
     def segment(self, operand: Operand) -> str:
         return self.tape.buffers[operand.view.buffer].segment

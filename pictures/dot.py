@@ -1,0 +1,275 @@
+"""Picture -> DOT, through the graphviz package; and from that to a file through the `dot` program, where there is one."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from html import escape
+from pathlib import Path
+
+import graphviz
+
+from .fold import (
+    fitting,
+    to_depth,
+    with_derivatives_gathered,
+    with_repeats,
+    without_updates,
+    without_views,
+)
+from .picture import PHASES, Cluster, Edge, Node, Picture
+
+FORMATS = ("svg", "png", "pdf", "dot")
+INSTALL = "install Graphviz: apt-get install graphviz, brew install graphviz, or https://graphviz.org/download"
+
+INK, FAINT, RED, SAVED = "#24292f", "#6e7781", "#cf222e", "#bc6c00"
+FILLS = {"forward": ("#e7f0fb", "#4078c0"), "backward": ("#fdeedd", "#bc6c00"), "update": ("#f0eafa", "#8250df")}
+GROUNDS = {"forward": "#f6f9fd", "backward": "#fef9f3", "update": "#faf8fd"}
+VERDICTS = {
+    "": ("#f6f8fa", "#57606a"),
+    "learns": ("#d2f0d6", "#1a7f37"),
+    "frozen": ("#e1e4e8", "#57606a"),
+    "zero": ("#fff3c4", "#9a6700"),
+    "left out": ("#ffe2cc", "#bc4c00"),
+    "unused": ("#ffd8d3", "#cf222e"),
+    "wrong": ("#ffd8d3", "#cf222e"),
+    "dead": ("#ffb3ad", "#cf222e"),
+}
+
+
+class MissingDot(RuntimeError):
+    """The `dot` program is not installed."""
+
+
+def shown(picture: Picture, depth: int | None = None, repeats: bool = True, full: bool = False) -> Picture:
+    """`picture` as it is drawn. The update of each parameter is one node, and so is the derivative of each forward node;
+    reshapes, permutes and broadcasts are left out.
+
+    depth    how many modules deep the inside is shown; None: as deep as fits on a page
+    repeats  whether equal neighbours in a list of modules are drawn once
+    full     everything: no folding of any kind
+    """
+    if full:
+        return picture if depth is None else to_depth(picture, depth)
+    made = with_repeats(picture) if repeats else picture
+    made = with_derivatives_gathered(without_views(without_updates(made)))
+    return fitting(made) if depth is None else to_depth(made, depth)
+
+
+# DOT ------------------------------------------------------------------------------------------------------------------
+def dot(picture: Picture) -> graphviz.Digraph:
+    """The DOT of a picture, as it is: see `shown`. Shown in a notebook it is drawn; `str()` gives the text."""
+    title = f"{picture.name}, {picture.stage}" + (f" ({picture.sizes})" if picture.sizes else "")
+    graph = graphviz.Digraph(
+        picture.name,
+        graph_attr={
+            "rankdir": "TB", "fontname": "Helvetica,Arial,sans-serif", "fontsize": "11", "fontcolor": INK, "nodesep": "0.22",
+            "ranksep": "0.32", "compound": "true", "newrank": "true", "labelloc": "t", "label": _html([_bold(title, 14)]),
+            "pad": "0.2",
+        },
+        node_attr={
+            "fontname": "Helvetica,Arial,sans-serif", "fontsize": "11", "fontcolor": INK, "shape": "box", "height": "0.28",
+            "style": "rounded,filled", "margin": "0.09,0.04", "penwidth": "0.9",
+        },
+        edge_attr={
+            "fontname": "Helvetica,Arial,sans-serif", "fontsize": "8", "fontcolor": FAINT, "color": "#8c959f",
+            "arrowsize": "0.55", "penwidth": "0.9",
+        },
+    )  # fmt: skip
+    names = _names([n.id for n in picture.nodes], "")
+    for phase in PHASES:
+        mine = [n for n in picture.nodes if n.phase == phase]
+        if not mine:
+            continue
+        if len({n.phase for n in picture.nodes}) == 1:
+            _cluster(graph, picture, "", phase, mine, names)
+            continue
+        with graph.subgraph(name=f"cluster_{phase}") as inner:
+            inner.attr(
+                label=_html([_bold(phase, 13)]), style="rounded,filled", fillcolor=GROUNDS[phase], color="#d0d7de"
+            )
+            _cluster(inner, picture, "", phase, mine, names)
+    for edge in picture.edges:
+        _edge(graph, edge, picture.node, names)
+    return graph
+
+
+def _cluster(
+    graph: graphviz.Digraph, picture: Picture, around: str, phase: str, nodes: Iterable[Node], names: Mapping[str, str]
+) -> None:
+    """The nodes that stand directly in a cluster, and the clusters in it that hold some."""
+    nodes = list(nodes)
+    for node in nodes:
+        if node.cluster == around:
+            graph.node(names[node.id], **_node(node))
+    for cluster in picture.clusters:
+        inside = [n for n in nodes if any(c.id == cluster.id for c in picture.around(n.cluster))]
+        if cluster.parent == around and inside:
+            with graph.subgraph(name=f"cluster_{phase}_{_plain(cluster.id)}") as inner:
+                inner.attr(**_frame(cluster))
+                _cluster(inner, picture, cluster.id, phase, inside, names)
+
+
+def _frame(cluster: Cluster) -> dict[str, str]:
+    text = [_bold(cluster.label, 11)]
+    frame = {"style": "rounded,filled", "fillcolor": "#ffffffb0", "color": "#afb8c1", "labeljust": "l", "margin": "8"}
+    if cluster.kind == "loop":
+        frame |= {"style": "rounded,filled,dashed", "color": "#8250df"}
+    if cluster.repeats > 1:
+        text = [_bold(f"{cluster.label}   × {cluster.repeats}", 13)]
+        frame |= {"penwidth": "2.2", "color": "#57606a"}
+    return frame | {"label": _html(text)}
+
+
+def _node(node: Node) -> dict[str, str]:
+    fill, line = FILLS[node.phase]
+    lines = [_bold(node.label) if node.kind in ("fold", "loop") else _text(node.label)]
+    look: dict[str, str] = {}
+    if node.kind in ("param", "buffer", "state", "scalar"):
+        fill, line = VERDICTS[node.verdict] if node.kind == "param" else VERDICTS[""]
+        lines.append(_small(node.type))
+        if node.verdict not in ("", "learns"):
+            lines.append(_small(f"{node.verdict} {node.because}".strip(), line))
+        look = {"style": "filled" + (",dashed" if node.verdict == "frozen" else "")}
+    elif node.kind == "input":
+        fill, line, look = "#ffffff", INK, {"shape": "oval"}
+        lines = [_bold(node.label), _small(node.type)]
+    elif node.kind == "output":
+        fill, line, look = "#ffffff", line, {"shape": "oval"}
+        lines.append(_small(node.type))
+    elif node.kind == "const":
+        fill, line = VERDICTS[""]
+        lines.append(_small(node.type))
+    elif node.kind == "fold":
+        ops, params = (dict(node.attrs).get(name, "") for name in ("ops", "parameters"))
+        lines += [_small(t) for t in _wrapped(ops)]
+        if params:
+            lines += [_small(t, VERDICTS[node.verdict][1]) for t in _wrapped(params)]
+        if node.verdict not in ("", "learns"):
+            fill, line = VERDICTS[node.verdict]
+            lines.append(_small(f"{node.verdict} {node.because}".strip(), line))
+    elif node.kind == "cut":
+        color = RED if node.broken else "#9a6700"
+        lines = [
+            _bold(f"✂ {node.label}", 11, "#ffffff"),
+            *(_small(t, "#ffffff") for t in _wrapped(node.source or node.formula, 44)),
+        ]
+        fill, line, look = color, color, {"shape": "box", "style": "filled"}
+    if node.broken and node.kind != "cut":
+        line = RED
+        look |= {"penwidth": "2.2"}
+    tip = "\n".join(
+        t for t in (f"%{node.id}: {node.type}", node.formula, f"{node.where} {node.source}", node.kernel) if t
+    )
+    return {"label": _html(lines), "fillcolor": fill, "color": line, "tooltip": _tip(tip), **look}
+
+
+def _edge(graph: graphviz.Digraph, edge: Edge, nodes: Mapping[str, Node], names: Mapping[str, str]) -> None:
+    source, target = nodes[edge.source], nodes[edge.target]
+    look: dict[str, str] = {}
+    text = edge.label or (
+        "" if source.kind in ("param", "buffer", "state", "scalar", "input", "const") else _types(edge.type)
+    )
+    if target.kind == "output" and source.kind != "fold":
+        text = ""
+    if edge.kind == "saved":
+        look = {"color": SAVED, "style": "dashed", "fontcolor": SAVED, "constraint": "false"}
+    if edge.kind == "broken":
+        look = {"color": RED, "style": "dashed", "penwidth": "2"}
+        if source.kind == "cut":
+            look |= {"color": FAINT, "penwidth": "1.2", "arrowhead": "empty"}
+            text = "no gradient"
+    if edge.broken:
+        look |= {"color": RED, "penwidth": "2.2"}
+        if edge.kind == "broken":
+            look |= {"style": "solid"}
+    if edge.label:
+        look |= {"constraint": "false", "style": "dotted"}
+    if source.phase != target.phase:
+        look |= {"constraint": "false"}
+    if text:
+        look["label"] = _html([_text(text)])
+    look["tooltip"] = _tip(f"{source.label} → {target.label}: {edge.type}")
+    if source.phase == target.phase == "backward" and "constraint" not in look:
+        graph.edge(names[edge.target], names[edge.source], dir="back", **look)  # so that gradients run upwards
+    else:
+        graph.edge(names[edge.source], names[edge.target], **look)
+
+
+def _types(text: str) -> str:
+    first, *rest = text.split(" · ")
+    return f"{first} …" if rest else first
+
+
+# text -----------------------------------------------------------------------------------------------------------------
+def _text(text: str) -> str:
+    return escape(text, quote=False)
+
+
+def _bold(text: str, size: int = 0, color: str = "") -> str:
+    inside = f"<b>{_text(text)}</b>"
+    font = (f' point-size="{size}"' if size else "") + (f' color="{color}"' if color else "")
+    return f"<font{font}>{inside}</font>" if font else inside
+
+
+def _small(text: str, color: str = FAINT) -> str:
+    return f'<font point-size="8.5" color="{color}">{_text(text)}</font>' if text else ""
+
+
+def _html(lines: Iterable[str]) -> str:
+    """An HTML-like label, of text that is escaped already."""
+    return "<" + "<br/>".join(line for line in lines if line) + ">"
+
+
+def _wrapped(text: str, width: int = 30, most: int = 3) -> list[str]:
+    lines: list[str] = []
+    for word in text.split():
+        if lines and len(lines[-1]) + len(word) < width:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines if len(lines) <= most else [*lines[: most - 1], f"{lines[most - 1]} …"]
+
+
+def _tip(text: str) -> str:
+    return graphviz.escape(text)
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^\w.]", "_", name)
+
+
+def _names(ids: Iterable[str], prefix: str) -> dict[str, str]:
+    """A name in DOT for every node: letters, digits, dots; no two are the same."""
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in ids:
+        plain = candidate = _plain(prefix + name)
+        number = 1
+        while candidate in taken:
+            number += 1
+            candidate = f"{plain}_{number}"
+        taken.add(candidate)
+        found[name] = candidate
+    return found
+
+
+# files ----------------------------------------------------------------------------------------------------------------
+def has_dot() -> bool:
+    """Whether the `dot` program is installed."""
+    return shutil.which("dot") is not None
+
+
+def render(source: str, form: str) -> bytes:
+    """DOT text as svg, png, pdf, or as it is. Raises MissingDot, which says how to install Graphviz."""
+    if form == "dot":
+        return source.encode()
+    if not has_dot():
+        raise MissingDot(f"the program dot is not here; {INSTALL}")
+    return graphviz.Source(source).pipe(format=form, quiet=True)
+
+
+def write(source: str, file: Path, form: str) -> None:
+    """Writes a picture to a file."""
+    file.write_bytes(render(source, form))
