@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping
 from html import escape
+from itertools import pairwise
 from pathlib import Path
 
 import graphviz
@@ -23,7 +24,7 @@ from .picture import PHASES, Cluster, Edge, Node, Picture
 FORMATS = ("svg", "png", "pdf", "dot")
 INSTALL = "install Graphviz: apt-get install graphviz, brew install graphviz, or https://graphviz.org/download"
 
-INK, FAINT, RED, SAVED = "#24292f", "#6e7781", "#cf222e", "#bc6c00"
+INK, FAINT, RED, AMBER, SAVED = "#24292f", "#6e7781", "#cf222e", "#9a6700", "#bc6c00"
 FILLS = {"forward": ("#e7f0fb", "#4078c0"), "backward": ("#fdeedd", "#bc6c00"), "update": ("#f0eafa", "#8250df")}
 GROUNDS = {"forward": "#f6f9fd", "backward": "#fef9f3", "update": "#faf8fd"}
 VERDICTS = {
@@ -77,22 +78,46 @@ def dot(picture: Picture) -> graphviz.Digraph:
             "arrowsize": "0.55", "penwidth": "0.9",
         },
     )  # fmt: skip
-    names = _names([n.id for n in picture.nodes], "")
-    for phase in PHASES:
-        mine = [n for n in picture.nodes if n.phase == phase]
-        if not mine:
+    names = _names([n.id for n in picture.nodes])
+    phases = [p for p in PHASES if any(n.phase == p for n in picture.nodes)]
+    for phase in phases:
+        nodes = [n for n in picture.nodes if n.phase == phase]
+        if len(phases) == 1:
+            _cluster(graph, picture, "", phase, nodes, names)
             continue
-        if len({n.phase for n in picture.nodes}) == 1:
-            _cluster(graph, picture, "", phase, mine, names)
-            continue
-        with graph.subgraph(name=f"cluster_{phase}") as inner:
-            inner.attr(
-                label=_html([_bold(phase, 13)]), style="rounded,filled", fillcolor=GROUNDS[phase], color="#d0d7de"
-            )
-            _cluster(inner, picture, "", phase, mine, names)
+        with graph.subgraph(name=f"cluster_{phase}") as column:
+            column.attr(style="rounded,filled", fillcolor=GROUNDS[phase], color="#d0d7de", label="")
+            column.node(f"_{phase}", label=_html([_bold(phase, 14)]), shape="plaintext", style="", tooltip=phase)
+            _cluster(column, picture, "", phase, nodes, names)
+    if len(phases) > 1:  # the columns side by side, in this order
+        with graph.subgraph(name="heads") as heads:
+            heads.attr(rank="min")
+            for left, right in pairwise(phases):
+                heads.edge(f"_{left}", f"_{right}", style="invis")
+    order = _Order()
     for edge in picture.edges:
-        _edge(graph, edge, picture.node, names)
+        _edge(graph, edge, picture.node, names, order)
     return graph
+
+
+class _Order:
+    """Which edges may say what stands above what: those that make no cycle, at which dot would give up."""
+
+    def __init__(self) -> None:
+        self.below: dict[str, list[str]] = {}
+
+    def takes(self, upper: str, lower: str) -> bool:
+        """Whether `lower` can stand below `upper`; if so it does from now on."""
+        seen, stack = {lower}, [lower]
+        while stack:
+            for node in self.below.get(stack.pop(), ()):
+                if node not in seen:
+                    seen.add(node)
+                    stack.append(node)
+        if upper in seen:
+            return False
+        self.below.setdefault(upper, []).append(lower)
+        return True
 
 
 def _cluster(
@@ -113,7 +138,14 @@ def _cluster(
 
 def _frame(cluster: Cluster) -> dict[str, str]:
     text = [_bold(cluster.label, 11)]
-    frame = {"style": "rounded,filled", "fillcolor": "#ffffffb0", "color": "#afb8c1", "labeljust": "l", "margin": "8"}
+    frame = {
+        "penwidth": "0.9",
+        "style": "rounded,filled",
+        "fillcolor": "#ffffffb0",
+        "color": "#afb8c1",
+        "labeljust": "l",
+        "margin": "8",
+    }
     if cluster.kind == "loop":
         frame |= {"style": "rounded,filled,dashed", "color": "#8250df"}
     if cluster.repeats > 1:
@@ -124,7 +156,8 @@ def _frame(cluster: Cluster) -> dict[str, str]:
 
 def _node(node: Node) -> dict[str, str]:
     fill, line = FILLS[node.phase]
-    lines = [_bold(node.label) if node.kind in ("fold", "loop") else _text(node.label)]
+    write = _bold if node.kind in ("fold", "loop") else _text
+    lines = [write(line) for line in _wrapped(node.label, 28, 2)]
     look: dict[str, str] = {}
     if node.kind in ("param", "buffer", "state", "scalar"):
         fill, line = VERDICTS[node.verdict] if node.kind == "param" else VERDICTS[""]
@@ -142,15 +175,16 @@ def _node(node: Node) -> dict[str, str]:
         fill, line = VERDICTS[""]
         lines.append(_small(node.type))
     elif node.kind == "fold":
-        ops, params = (dict(node.attrs).get(name, "") for name in ("ops", "parameters"))
+        ops, params, results = (dict(node.attrs)[name] for name in ("ops", "parameters", "results"))
         lines += [_small(t) for t in _wrapped(ops)]
         if params:
             lines += [_small(t, VERDICTS[node.verdict][1]) for t in _wrapped(params)]
+        lines += [_small(t, line) for t in _wrapped(_gathered(results))]
         if node.verdict not in ("", "learns"):
             fill, line = VERDICTS[node.verdict]
             lines.append(_small(f"{node.verdict} {node.because}".strip(), line))
     elif node.kind == "cut":
-        color = RED if node.broken else "#9a6700"
+        color = RED if node.broken else AMBER
         lines = [
             _bold(f"✂ {node.label}", 11, "#ffffff"),
             *(_small(t, "#ffffff") for t in _wrapped(node.source or node.formula, 44)),
@@ -165,7 +199,9 @@ def _node(node: Node) -> dict[str, str]:
     return {"label": _html(lines), "fillcolor": fill, "color": line, "tooltip": _tip(tip), **look}
 
 
-def _edge(graph: graphviz.Digraph, edge: Edge, nodes: Mapping[str, Node], names: Mapping[str, str]) -> None:
+def _edge(
+    graph: graphviz.Digraph, edge: Edge, nodes: Mapping[str, Node], names: Mapping[str, str], order: _Order
+) -> None:
     source, target = nodes[edge.source], nodes[edge.target]
     look: dict[str, str] = {}
     text = edge.label or (
@@ -174,27 +210,31 @@ def _edge(graph: graphviz.Digraph, edge: Edge, nodes: Mapping[str, Node], names:
     if target.kind == "output" and source.kind != "fold":
         text = ""
     if edge.kind == "saved":
-        look = {"color": SAVED, "style": "dashed", "fontcolor": SAVED, "constraint": "false"}
-    if edge.kind == "broken":
-        look = {"color": RED, "style": "dashed", "penwidth": "2"}
+        look = {"color": SAVED, "style": "dashed", "fontcolor": SAVED}
+    elif edge.kind == "broken":
+        color = RED if edge.broken else AMBER
+        look = {"color": color, "penwidth": "2.2"}
         if source.kind == "cut":
-            look |= {"color": FAINT, "penwidth": "1.2", "arrowhead": "empty"}
+            look = {"color": FAINT, "penwidth": "1.2", "arrowhead": "empty", "style": "dashed"}
             text = "no gradient"
-    if edge.broken:
-        look |= {"color": RED, "penwidth": "2.2"}
-        if edge.kind == "broken":
-            look |= {"style": "solid"}
-    if edge.label:
-        look |= {"constraint": "false", "style": "dotted"}
-    if source.phase != target.phase:
-        look |= {"constraint": "false"}
+        elif target.kind != "cut":  # what no finding is about
+            look |= {"color": FAINT, "style": "dashed", "penwidth": "1.2"}
+    elif edge.broken:
+        look = {"color": RED, "penwidth": "2.2"}
+    elif edge.label:
+        look = {"style": "dotted", "penwidth": "1.2"}
+    elif source.phase != target.phase:
+        look = {"color": "#c4cbd2", "penwidth": "0.7"}
     if text:
-        look["label"] = _html([_text(text)])
+        look["label"] = _html(["&#160;" + _text(text)])
     look["tooltip"] = _tip(f"{source.label} → {target.label}: {edge.type}")
-    if source.phase == target.phase == "backward" and "constraint" not in look:
-        graph.edge(names[edge.target], names[edge.source], dir="back", **look)  # so that gradients run upwards
-    else:
-        graph.edge(names[edge.source], names[edge.target], **look)
+    upwards = source.phase == target.phase == "backward"  # gradients run upwards, beside what they are for
+    upper, lower = (edge.target, edge.source) if upwards else (edge.source, edge.target)
+    if edge.label or not order.takes(upper, lower):
+        look["constraint"] = "false"
+    elif source.phase != target.phase:
+        look |= {"minlen": "0", "weight": "0"}
+    graph.edge(names[upper], names[lower], **({"dir": "back"} if upwards else {}), **look)
 
 
 def _types(text: str) -> str:
@@ -222,6 +262,14 @@ def _html(lines: Iterable[str]) -> str:
     return "<" + "<br/>".join(line for line in lines if line) + ">"
 
 
+def _gathered(results: str) -> str:
+    """`gradient of weight; gradient of bias` as `∇ weight, bias`."""
+    names = [r for r in results.split("; ") if r]
+    nabla = [n.removeprefix("gradient of ") for n in names if n.startswith("gradient of ")]
+    rest = [n for n in names if not n.startswith("gradient of ")]
+    return ", ".join([*([f"∇ {', '.join(dict.fromkeys(nabla))}"] if nabla else []), *rest])
+
+
 def _wrapped(text: str, width: int = 30, most: int = 3) -> list[str]:
     lines: list[str] = []
     for word in text.split():
@@ -240,12 +288,12 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.]", "_", name)
 
 
-def _names(ids: Iterable[str], prefix: str) -> dict[str, str]:
+def _names(ids: Iterable[str]) -> dict[str, str]:
     """A name in DOT for every node: letters, digits, dots; no two are the same."""
     found: dict[str, str] = {}
     taken: set[str] = set()
     for name in ids:
-        plain = candidate = _plain(prefix + name)
+        plain = candidate = _plain(name)
         number = 1
         while candidate in taken:
             number += 1

@@ -89,7 +89,8 @@ def _fold(name: str, cluster: Cluster, nodes: Sequence[Node]) -> Node:
     members = tuple(i for n in nodes for i in (n.members or (n.id,)))
     work = [n for n in nodes if n.kind in ("op", "loop", "kernel", "fold", "view")]
     params = [n for n in nodes if n.kind == "param"]
-    ops = dict.fromkeys(n.op for n in work if n.op not in THROUGH)
+    ops = dict.fromkeys(op for n in work if n.op not in THROUGH for op in _ops(n))
+    results = [r for n in nodes for r in _results(n)]
     verdicts = [n.verdict for n in nodes if n.verdict]
     first = (work or list(nodes))[0]
     kernels = dict.fromkeys(k for n in nodes for k in n.kernel.split("; ") if k and not k.startswith("none"))
@@ -97,12 +98,30 @@ def _fold(name: str, cluster: Cluster, nodes: Sequence[Node]) -> Node:
     return Node(
         name, "module", cluster.label, "fold", cluster=cluster.parent, phase=nodes[0].phase,
         file=first.file, line=first.line, scope=first.scope, source=first.source,
-        attrs=(("ops", " ".join(ops)), ("parameters", ", ".join(p.label for p in params))),
+        attrs=(
+            ("ops", " ".join(ops)), ("parameters", ", ".join(p.label for p in params)), ("results", "; ".join(dict.fromkeys(results)))
+        ),
         kernel="; ".join(kernels), instructions=tuple(sorted({i for n in nodes for i in n.instructions})),
         verdict=max(verdicts, key=ORDER.index, default=""), because=next((n.because for n in nodes if n.because), ""),
         broken=any(n.broken for n in nodes), members=members,
     )
     # fmt: on
+
+
+def _ops(node: Node) -> list[str]:
+    """The ops that a node stands for; of a derivative the op whose it is."""
+    if node.kind == "fold":
+        return dict(node.attrs)["ops"].split()
+    if node.kind == "kernel":
+        return node.label.split() if node.op.startswith("row_") else node.label.split()[:1]
+    return [node.label.replace("∂ ", "∂")] if node.op == "derivative" else [node.op]
+
+
+def _results(node: Node) -> list[str]:
+    """What leaves the program through a node."""
+    if node.kind == "fold":
+        return [r for r in dict(node.attrs)["results"].split("; ") if r]
+    return [node.label] if node.kind == "output" else []
 
 
 def to_depth(picture: Picture, depth: int) -> Picture:
@@ -121,6 +140,14 @@ def without_updates(picture: Picture) -> Picture:
     return folded(picture, lambda c: c.kind == "update")
 
 
+def with_one_update(picture: Picture) -> Picture:
+    """All that the optimizer does becomes one node."""
+    nodes = [n for n in picture.nodes if n.phase == "update" and n.kind != "cut"]
+    name = "fold:update:"
+    made = _fold(name, Cluster(name, "update of all parameters", "update"), nodes)
+    return merged(picture, dict.fromkeys((n.id for n in nodes), name), [made])
+
+
 # views and derivatives ------------------------------------------------------------------------------------------------
 def without_views(picture: Picture) -> Picture:
     """Reshapes, permutes and broadcasts are left out: what reads one reads what it is a view of."""
@@ -130,12 +157,16 @@ def without_views(picture: Picture) -> Picture:
     ends = {c.node for c in picture.cuts} | {i for c in picture.cuts for i in c.targets}
     marked = {e.source for e in picture.edges if e.target in ends}  # the very node of a cut stays
     into: dict[str, str] = {}
+    saved: set[str] = set()
     for node in picture.nodes:
         sources = before.get(node.id, [])
         if node.op in THROUGH and node.kind == "view" and len(sources) == 1 and node.id not in ends | marked:
             source = sources[0].source
             into[node.id] = into.get(source, source)
-    return merged(picture, into)
+            if sources[0].kind == "saved" or source in saved:
+                saved.add(node.id)
+    edges = tuple(replace(e, kind="saved") if e.source in saved and e.kind == "data" else e for e in picture.edges)
+    return merged(picture.replace(edges=edges), into)
 
 
 def with_derivatives_gathered(picture: Picture) -> Picture:
@@ -269,17 +300,18 @@ NEXT_BLOCK = "next block"
 
 
 # how much to show -----------------------------------------------------------------------------------------------------
-MOST = 70  # nodes that a page takes
+MOST = 40  # nodes that a page takes
+UPDATES = 8  # nodes of the update among them
 
 
 def fitting(picture: Picture, most: int = MOST) -> Picture:
-    """As much of a picture as is readable: in full; else with layers, then whole modules folded, from the inside."""
-    smaller = [without_leaves]
+    """As much of a picture as is readable: in full, or with the update as one node; else with layers, then whole modules
+    folded, from the inside."""
+    if sum(n.phase == "update" for n in picture.nodes) > UPDATES:
+        picture = with_one_update(picture)
     deepest = max((picture.level(c.id) for c in picture.clusters), default=0)
-    smaller += [lambda p, depth=depth: to_depth(p, depth) for depth in range(deepest - 1, -1, -1)]
-    made = picture
-    for make in smaller:
-        if len(made.nodes) <= most:
-            break
-        made = make(picture)
+    made, depth = picture, deepest + 1
+    while len(made.nodes) > most and depth >= 0:
+        made = without_leaves(picture) if depth > deepest else to_depth(made, depth)
+        depth -= 1
     return made

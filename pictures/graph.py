@@ -95,8 +95,9 @@ class _Drawing:
             self.edge(operand, name, i, phase)
         for value in node.outputs:
             self.of[value] = name
-        if phase == "forward" and record.kind != "constant":
-            self.computed.add(name)
+        seen = [v for v in node.values() if self.of[v] in self.computed]
+        if phase == "forward" and record.kind != "constant" and (seen or record.kind != "view"):
+            self.computed.add(name)  # a view of a parameter is no activation
         types = ", ".join(str(v.type) for v in node.outputs)
         kind = {"view": "view", "constant": "const", "loop": "loop"}.get(record.kind, "op")
         # fmt: off
@@ -363,8 +364,8 @@ def place_name(file: str, line: int) -> str:
 
 
 def sizes_of(symbols: Mapping[str, Symbol]) -> str:
-    """The sizes that are not fixed, with their bounds: `B, T <= 64`."""
-    return ", ".join(s.name if s.max is None else f"{s.name} <= {s.max}" for s in symbols.values())
+    """The sizes that are not fixed, with their bounds: `B, T ≤ 64`."""
+    return ", ".join(s.name if s.max is None else f"{s.name} ≤ {s.max}" for s in symbols.values())
 
 
 def shape_of(kind: TensorType) -> tuple[str, ...]:

@@ -147,7 +147,7 @@ class Picture:
     edges: tuple[Edge, ...]
     clusters: tuple[Cluster, ...] = ()
     cuts: tuple[Cut, ...] = ()
-    sizes: str = ""  # `B, T <= 64`
+    sizes: str = ""  # `B, T ≤ 64`
 
     @cached_property
     def node(self) -> Mapping[str, Node]:

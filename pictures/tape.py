@@ -56,8 +56,11 @@ class _Drawing:
                 kind, shape = str(types[index]), tuple(str(d) for d in types[index].shape)
             phase = "update" if buffer.segment == "state" or buffer.name.startswith("optimizer.") else "forward"
             name = buffer.name if buffer.segment != "const" else f"const:{buffer.name}"
-            where = self.module(own) if buffer.segment in ("param", "buffer", "state") else ""
-            where = self.optimizer() if not where and phase == "update" else where
+            where = self.module(own) if buffer.segment in ("param", "buffer") else ""
+            if buffer.segment == "state":
+                where = self.updating(buffer.name.split(".", 2)[2])
+            elif phase == "update":
+                where = self.optimizer()
             node = Node(name, buffer.segment, last, buffer.segment, kind, shape, where, phase, scope=own)
             self.nodes.append(node)
             self.writers[index] = {View(index, 0, ()): name}
@@ -90,7 +93,7 @@ class _Drawing:
         self.reads(name, operands)
         written = [o for o in operands if o.mode != "r" and o.view.buffer >= 0]
         kinds = dict.fromkeys(self.size(o.view.buffer) for o in written if self.segment(o) != "error")
-        label = (step.label or step.kernel) if isinstance(step, Instr) else f"callback {step.function}"
+        label = label_of(step)
         kernel = step.kernel if isinstance(step, Instr) else step.function
         where = step.location
         cluster = self.module(where.scope, outer) if where else outer
@@ -178,6 +181,13 @@ class _Drawing:
             self.clusters.setdefault(path, Cluster(path, part, "module", parent))
         return path
 
+    def updating(self, parameter: str) -> str:
+        own, _, last = parameter.rpartition(".")
+        module = self.module(own)
+        path = f"{module}/@update {last}".lstrip("/")
+        self.clusters.setdefault(path, Cluster(path, f"update of {last}", "update", module))
+        return path
+
     def optimizer(self) -> str:
         self.clusters.setdefault("@optimizer", Cluster("@optimizer", "optimizer", "update"))
         return "@optimizer"
@@ -190,8 +200,8 @@ class _Drawing:
             node = replace(node, phase=node.phase or phase[node.id])
             if node.phase == "update" and node.kind in ("kernel", "output") and not node.cluster:
                 stored = [e.source for e in edges if e.target == node.id and "." in e.source]
-                owners = {n.scope for n in self.nodes if n.id in stored and n.kind == "param"}
-                where = self.module(owners.pop()) if len(owners) == 1 else self.optimizer()
+                owners = {n.id for n in self.nodes if n.id in stored and n.kind == "param"}
+                where = self.updating(owners.pop()) if len(owners) == 1 else self.optimizer()
                 node = replace(node, cluster=where)
             nodes.append(node)
         kind = {n.id: n for n in nodes}
@@ -205,6 +215,16 @@ class _Drawing:
         )
         clusters = tuple(self.clusters.values())
         return Picture(self.tape.name, "tape", tuple(nodes), edges, clusters, (), sizes_of(self.tape.symbols))
+
+
+def label_of(step: Instr | Callback) -> str:
+    """What an instruction does: the ops of its row program, or the kernel by name without the type."""
+    if isinstance(step, Callback):
+        return f"callback {step.function}"
+    if step.kernel.startswith("row_"):
+        return step.label
+    name = step.kernel.rpartition("_")[0] or step.kernel
+    return name if name in ("combine", "check") else step.label or name
 
 
 def _count(steps: Sequence[Step]) -> int:
