@@ -12,6 +12,7 @@ from pathlib import Path
 import graphviz
 
 from .fold import (
+    ALL_UPDATES,
     fitting,
     to_depth,
     with_derivatives_gathered,
@@ -80,6 +81,11 @@ def dot(picture: Picture) -> graphviz.Digraph:
     )  # fmt: skip
     names = _names([n.id for n in picture.nodes])
     phases = [p for p in PHASES if any(n.phase == p for n in picture.nodes)]
+    if len(phases) > 1:  # the columns side by side, in this order
+        with graph.subgraph(name="heads") as heads:
+            heads.attr(rank="min")
+            for left, right in pairwise(phases):
+                heads.edge(f"_{left}", f"_{right}", style="invis")
     for phase in phases:
         nodes = [n for n in picture.nodes if n.phase == phase]
         if len(phases) == 1:
@@ -89,25 +95,21 @@ def dot(picture: Picture) -> graphviz.Digraph:
             column.attr(style="rounded,filled", fillcolor=GROUNDS[phase], color="#d0d7de", label="")
             column.node(f"_{phase}", label=_html([_bold(phase, 14)]), shape="plaintext", style="", tooltip=phase)
             _cluster(column, picture, "", phase, nodes, names)
-    if len(phases) > 1:  # the columns side by side, in this order
-        with graph.subgraph(name="heads") as heads:
-            heads.attr(rank="min")
-            for left, right in pairwise(phases):
-                heads.edge(f"_{left}", f"_{right}", style="invis")
     order = _Order()
-    for edge in picture.edges:
+    for edge in sorted(picture.edges, key=lambda e: bool(e.label)):  # those to the next round last: they run back
         _edge(graph, edge, picture.node, names, order)
     return graph
 
 
 class _Order:
-    """Which edges may say what stands above what: those that make no cycle, at which dot would give up."""
+    """What stands above what. dot gives up at some cycles, and at some edges without a say in the order (2.43 does:
+    `trouble in init_rank`), so there are none of either: an edge that closes a cycle is written the other way round."""
 
     def __init__(self) -> None:
         self.below: dict[str, list[str]] = {}
 
-    def takes(self, upper: str, lower: str) -> bool:
-        """Whether `lower` can stand below `upper`; if so it does from now on."""
+    def sorted(self, upper: str, lower: str) -> tuple[str, str]:
+        """The two as they stand, which is `upper` above `lower` where nothing speaks against it."""
         seen, stack = {lower}, [lower]
         while stack:
             for node in self.below.get(stack.pop(), ()):
@@ -115,9 +117,10 @@ class _Order:
                     seen.add(node)
                     stack.append(node)
         if upper in seen:
-            return False
-        self.below.setdefault(upper, []).append(lower)
-        return True
+            upper, lower = lower, upper
+        if lower not in self.below.setdefault(upper, []) and upper != lower:
+            self.below[upper].append(lower)
+        return upper, lower
 
 
 def _cluster(
@@ -193,9 +196,9 @@ def _node(node: Node) -> dict[str, str]:
     if node.broken and node.kind != "cut":
         line = RED
         look |= {"penwidth": "2.2"}
-    tip = "\n".join(
-        t for t in (f"%{node.id}: {node.type}", node.formula, f"{node.where} {node.source}", node.kernel) if t
-    )
+    formula = node.formula if node.kind != "kernel" else ""
+    told = (f"%{node.id} {node.type}".strip(), formula, f"{node.where} {node.source}".strip(), node.kernel)
+    tip = " | ".join(t for t in told if t)
     return {"label": _html(lines), "fillcolor": fill, "color": line, "tooltip": _tip(tip), **look}
 
 
@@ -203,6 +206,8 @@ def _edge(
     graph: graphviz.Digraph, edge: Edge, nodes: Mapping[str, Node], names: Mapping[str, str], order: _Order
 ) -> None:
     source, target = nodes[edge.source], nodes[edge.target]
+    if target.phase == "update" and source.phase == "forward" and target.kind == "fold" and source.kind != "cut":
+        return  # that an update reads the parameter goes without saying
     look: dict[str, str] = {}
     text = edge.label or (
         "" if source.kind in ("param", "buffer", "state", "scalar", "input", "const") else _types(edge.type)
@@ -225,16 +230,16 @@ def _edge(
         look = {"style": "dotted", "penwidth": "1.2"}
     elif source.phase != target.phase:
         look = {"color": "#c4cbd2", "penwidth": "0.7"}
-    if text:
-        look["label"] = _html(["&#160;" + _text(text)])
     look["tooltip"] = _tip(f"{source.label} → {target.label}: {edge.type}")
-    upwards = source.phase == target.phase == "backward"  # gradients run upwards, beside what they are for
+    # gradients run upwards, beside what they are for, and the update stands at the top
+    upwards = source.phase == target.phase == "backward" or target.id == ALL_UPDATES
     upper, lower = (edge.target, edge.source) if upwards else (edge.source, edge.target)
-    if edge.label or not order.takes(upper, lower):
-        look["constraint"] = "false"
-    elif source.phase != target.phase:
-        look |= {"minlen": "0", "weight": "0"}
-    graph.edge(names[upper], names[lower], **({"dir": "back"} if upwards else {}), **look)
+    upper, lower = order.sorted(upper, lower)
+    if source.phase != target.phase:
+        look["minlen"] = "0"
+    if text and target.id != ALL_UPDATES:
+        look["label"] = _html(["&#160;" + _text(text)])
+    graph.edge(names[upper], names[lower], **({"dir": "back"} if upper == edge.target != lower else {}), **look)
 
 
 def _types(text: str) -> str:

@@ -52,6 +52,7 @@ def merged(picture: Picture, into: Mapping[str, str], new: Iterable[Node] = ()) 
 
 
 NEXT = "next round"
+ALL_UPDATES = "fold:update:"
 
 
 def pruned(picture: Picture) -> Picture:
@@ -143,9 +144,8 @@ def without_updates(picture: Picture) -> Picture:
 def with_one_update(picture: Picture) -> Picture:
     """All that the optimizer does becomes one node."""
     nodes = [n for n in picture.nodes if n.phase == "update" and n.kind != "cut"]
-    name = "fold:update:"
-    made = _fold(name, Cluster(name, "update of all parameters", "update"), nodes)
-    return merged(picture, dict.fromkeys((n.id for n in nodes), name), [made])
+    made = _fold(ALL_UPDATES, Cluster(ALL_UPDATES, "update of all parameters", "update"), nodes)
+    return merged(picture, dict.fromkeys((n.id for n in nodes), ALL_UPDATES), [made])
 
 
 # views and derivatives ------------------------------------------------------------------------------------------------
@@ -300,15 +300,17 @@ NEXT_BLOCK = "next block"
 
 
 # how much to show -----------------------------------------------------------------------------------------------------
-MOST = 40  # nodes that a page takes
+MOST = 64  # nodes that a page takes in one column, and
+SIDE_BY_SIDE = 40  # where forward and backward stand beside each other
 UPDATES = 8  # nodes of the update among them
 
 
-def fitting(picture: Picture, most: int = MOST) -> Picture:
+def fitting(picture: Picture) -> Picture:
     """As much of a picture as is readable: in full, or with the update as one node; else with layers, then whole modules
     folded, from the inside."""
     if sum(n.phase == "update" for n in picture.nodes) > UPDATES:
         picture = with_one_update(picture)
+    most = MOST if len({n.phase for n in picture.nodes}) == 1 else SIDE_BY_SIDE
     deepest = max((picture.level(c.id) for c in picture.clusters), default=0)
     made, depth = picture, deepest + 1
     while len(made.nodes) > most and depth >= 0:

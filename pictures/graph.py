@@ -254,7 +254,9 @@ def phases(graph: Graph) -> dict[Value, str]:
     given = dict(zip(graph.inputs, (graph.roles[v.name] for v in graph.inputs), strict=True))
     for value in _values(graph):
         role = given.get(value, "")
-        if value in forward or role in ("param", "input", "buffer") or (role and value not in read):
+        if role == "state" or (role == "scalar" and value.name.startswith("optimizer.")):
+            found[value] = "update"
+        elif value in forward or role in ("param", "input", "buffer") or (role and value not in read):
             found[value] = "forward"
         elif value in backward:
             found[value] = "backward"
