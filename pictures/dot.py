@@ -234,7 +234,7 @@ def _edge(
     # gradients run upwards, beside what they are for, and the update stands at the top
     upwards = source.phase == target.phase == "backward" or target.id == ALL_UPDATES
     upper, lower = (edge.target, edge.source) if upwards else (edge.source, edge.target)
-    upper, lower = order.sorted(upper, lower)
+    upper, lower = order.sorted(*((lower, upper) if edge.label else (upper, lower)))
     if source.phase != target.phase:
         look["minlen"] = "0"
     if text and target.id != ALL_UPDATES:

@@ -300,8 +300,8 @@ NEXT_BLOCK = "next block"
 
 
 # how much to show -----------------------------------------------------------------------------------------------------
-MOST = 64  # nodes that a page takes in one column, and
-SIDE_BY_SIDE = 40  # where forward and backward stand beside each other
+MOST = 40  # nodes that a page takes,
+ONE_COLUMN = 64  # or where there is no backward beside forward
 UPDATES = 8  # nodes of the update among them
 
 
@@ -310,10 +310,10 @@ def fitting(picture: Picture) -> Picture:
     folded, from the inside."""
     if sum(n.phase == "update" for n in picture.nodes) > UPDATES:
         picture = with_one_update(picture)
-    most = MOST if len({n.phase for n in picture.nodes}) == 1 else SIDE_BY_SIDE
     deepest = max((picture.level(c.id) for c in picture.clusters), default=0)
-    made, depth = picture, deepest + 1
-    while len(made.nodes) > most and depth >= 0:
-        made = without_leaves(picture) if depth > deepest else to_depth(made, depth)
-        depth -= 1
+    most = ONE_COLUMN if len({n.phase for n in picture.nodes}) == 1 else MOST
+    made = picture if len(picture.nodes) <= MOST else without_leaves(picture)
+    for depth in range(deepest, -1, -1):
+        if len(made.nodes) > most:
+            made = to_depth(made, depth)
     return made
