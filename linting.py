@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -21,10 +23,17 @@ CHEAP = ("S", "K", "T")  # what compile applies: it has traced anyhow
 
 
 class LintError(GradientError):
-    """A model in which some parameter cannot learn as it should. `report` holds every finding."""
+    """A model in which some parameter cannot learn as it should. `report` holds every finding; `traced` is the trace,
+    and `graph` the program, in which they are, where it is compiling that has refused it."""
 
-    def __init__(self, report: Report, fact: str = "this model cannot learn as it should") -> None:
-        self.report = report
+    def __init__(
+        self,
+        report: Report,
+        fact: str = "this model cannot learn as it should",
+        traced: Traced | None = None,
+        graph: Graph | None = None,
+    ) -> None:
+        self.report, self.traced, self.graph = report, traced, graph
         super().__init__(f"{fact}\n{report}")
 
 
@@ -76,14 +85,27 @@ def report_on(evidence: Evidence, layers: Sequence[str] = CHEAP) -> Report:
     return make_report(evidence, run_rules(evidence, layers), layers)
 
 
+_tolerating: ContextVar[bool] = ContextVar("tolerating", default=False)
+
+
+@contextmanager
+def tolerating() -> Iterator[None]:
+    """Inside, `lint="error"` is `lint="warn"`: what cannot learn is compiled all the same, to be looked at."""
+    token = _tolerating.set(True)
+    try:
+        yield
+    finally:
+        _tolerating.reset(token)
+
+
 def judge(traced: Traced, graph: Graph, model: Module | None, optimizer: Optimizer | None, level: str) -> Report | None:
     """What compile makes of a program with a loss: refuses it, warns, or says nothing, as `level` has it."""
     if level == "off":
         return None
     graph = without_checkpoints(graph)
     report = report_on(evidence_of(traced, graph, graph.output("loss"), model, optimizer))
-    if report.errors and level == "error":
-        raise LintError(report)
+    if report.errors and level == "error" and not _tolerating.get():
+        raise LintError(report, traced=traced, graph=graph)
     if any(f.severity != "info" for f in report.findings):
         warnings.warn(str(report), LintWarning, stacklevel=6)
     return report
@@ -97,7 +119,7 @@ def judge_forward(traced: Traced, graph: Graph, level: str) -> None:
         return
     evidence = replace(evidence_of(traced, graph, None), params=())
     report = report_on(evidence)
-    if report.errors and level == "error":
-        raise LintError(report, "this program would keep what it should compute")
+    if report.errors and level == "error" and not _tolerating.get():
+        raise LintError(report, "this program would keep what it should compute", traced, traced.graph)
     if any(f.severity != "info" for f in report.findings):
         warnings.warn(str(report), LintWarning, stacklevel=6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .generate import generate_command
+from .graph import graph_command
 from .lint import explain_command, lint_command
 from .train import train_command
 
@@ -16,6 +17,7 @@ def main() -> None:
 
 
 main.add_command(train_command)
+main.add_command(graph_command)
 main.add_command(generate_command)
 main.add_command(lint_command)
 main.add_command(explain_command)

@@ -4,14 +4,15 @@ by index stand in indexing.py, those that work along an axis as a whole in arran
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..ir.graph import Literal, Node
-from ..ir.tape import Callback
+from ..ir.tape import Callback, Operand, View
 from ..ir.types import broadcast
 from .arranging import ARRANGING
 from .conv import conv, conv_input, conv_weight
-from .gemm import gemm_instr
+from .gemm import copied_elements, gemm_instr
 from .indexing import INDEXING
 from .layout import is_contiguous
 from .lower_loop import scan
@@ -42,7 +43,9 @@ def matmul(to: Lowering, node: Node) -> None:
                 views[i] = to.repeated(value, shapes[i])
         found = gemm_instr(node, views[0], views[1], out, (shapes[0], shapes[1], shape))
     assert found is not None, f"no product form for {node}"
-    to.steps.append(found)
+    scratch = to.buffer("factor", "partial", node.output.type.dtype, copied_elements(found))
+    operand = Operand(View(scratch, 0, (0,) * len(found.axes)), "rw")
+    to.steps.append(replace(found, operands=(*found.operands, operand)))
 
 
 def put_together(to: Lowering, node: Node) -> None:

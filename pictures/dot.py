@@ -1,13 +1,12 @@
-"""Picture -> DOT, through the graphviz package; and from that to a file through the `dot` program, where there is one."""
+"""Picture -> DOT, through the graphviz package; and from that to a file through the `dot` program, where there is."""
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import pairwise
-from pathlib import Path
 
 import graphviz
 
@@ -40,13 +39,13 @@ VERDICTS = {
 }
 
 
-class MissingDot(RuntimeError):
-    """The `dot` program is not installed."""
+class DotFailed(RuntimeError):
+    """There is no picture: the `dot` program is not installed, or has given up. The DOT text is there all the same."""
 
 
 def shown(picture: Picture, depth: int | None = None, repeats: bool = True, full: bool = False) -> Picture:
-    """`picture` as it is drawn. The update of each parameter is one node, and so is the derivative of each forward node;
-    reshapes, permutes and broadcasts are left out.
+    """`picture` as it is drawn. The update of each parameter is one node, and so is the derivative of each forward
+    node; reshapes, permutes and broadcasts are left out.
 
     depth    how many modules deep the inside is shown; None: as deep as fits on a page
     repeats  whether equal neighbours in a list of modules are drawn once
@@ -60,41 +59,38 @@ def shown(picture: Picture, depth: int | None = None, repeats: bool = True, full
 
 
 # DOT ------------------------------------------------------------------------------------------------------------------
+FONT = {"fontname": "Helvetica,Arial,sans-serif", "fontcolor": INK}
+GRAPH = FONT | {
+    "rankdir": "TB", "fontsize": "11", "nodesep": "0.22", "ranksep": "0.32", "compound": "true", "newrank": "true",
+    "labelloc": "t", "pad": "0.2",
+}  # fmt: skip
+NODE = FONT | {
+    "fontsize": "11", "shape": "box", "height": "0.28", "style": "rounded,filled", "margin": "0.09,0.04",
+    "penwidth": "0.9",
+}  # fmt: skip
+EDGE = FONT | {"fontsize": "8", "fontcolor": FAINT, "color": "#8c959f", "arrowsize": "0.55", "penwidth": "0.9"}
+
+
 def dot(picture: Picture) -> graphviz.Digraph:
     """The DOT of a picture, as it is: see `shown`. Shown in a notebook it is drawn; `str()` gives the text."""
     title = f"{picture.name}, {picture.stage}" + (f" ({picture.sizes})" if picture.sizes else "")
-    graph = graphviz.Digraph(
-        picture.name,
-        graph_attr={
-            "rankdir": "TB", "fontname": "Helvetica,Arial,sans-serif", "fontsize": "11", "fontcolor": INK, "nodesep": "0.22",
-            "ranksep": "0.32", "compound": "true", "newrank": "true", "labelloc": "t", "label": _html([_bold(title, 14)]),
-            "pad": "0.2",
-        },
-        node_attr={
-            "fontname": "Helvetica,Arial,sans-serif", "fontsize": "11", "fontcolor": INK, "shape": "box", "height": "0.28",
-            "style": "rounded,filled", "margin": "0.09,0.04", "penwidth": "0.9",
-        },
-        edge_attr={
-            "fontname": "Helvetica,Arial,sans-serif", "fontsize": "8", "fontcolor": FAINT, "color": "#8c959f",
-            "arrowsize": "0.55", "penwidth": "0.9",
-        },
-    )  # fmt: skip
-    names = _names([n.id for n in picture.nodes])
+    label = _html([_bold(title, 14)])
+    graph = graphviz.Digraph(_plain(picture.name), graph_attr=GRAPH | {"label": label}, node_attr=NODE, edge_attr=EDGE)
+    names = _Names(picture)
     phases = [p for p in PHASES if any(n.phase == p for n in picture.nodes)]
-    if len(phases) > 1:  # the columns side by side, in this order
-        with graph.subgraph(name="heads") as heads:
-            heads.attr(rank="min")
-            for left, right in pairwise(phases):
-                heads.edge(f"_{left}", f"_{right}", style="invis")
-    for phase in phases:
-        nodes = [n for n in picture.nodes if n.phase == phase]
-        if len(phases) == 1:
-            _cluster(graph, picture, "", phase, nodes, names)
-            continue
-        with graph.subgraph(name=f"cluster_{phase}") as column:
-            column.attr(style="rounded,filled", fillcolor=GROUNDS[phase], color="#d0d7de", label="")
+    if len(phases) == 1:
+        _fill(graph, picture, "", phases[0], picture.nodes, names)
+    else:
+        heads = graphviz.Digraph("heads", graph_attr={"rank": "min"})
+        for left, right in pairwise(phases):  # the columns side by side, in this order
+            heads.edge(f"_{left}", f"_{right}", style="invis")
+        graph.subgraph(heads)
+        for phase in phases:
+            frame = {"style": "rounded,filled", "fillcolor": GROUNDS[phase], "color": "#d0d7de", "label": ""}
+            column = graphviz.Digraph(f"cluster_{phase}", graph_attr=frame)
             column.node(f"_{phase}", label=_html([_bold(phase, 14)]), shape="plaintext", style="", tooltip=phase)
-            _cluster(column, picture, "", phase, nodes, names)
+            _fill(column, picture, "", phase, [n for n in picture.nodes if n.phase == phase], names)
+            graph.subgraph(column)
     order = _Order()
     for edge in sorted(picture.edges, key=lambda e: bool(e.label)):  # those to the next round last: they run back
         _edge(graph, edge, picture.node, names, order)
@@ -123,20 +119,41 @@ class _Order:
         return upper, lower
 
 
-def _cluster(
-    graph: graphviz.Digraph, picture: Picture, around: str, phase: str, nodes: Iterable[Node], names: Mapping[str, str]
+class _Names:
+    """A name in DOT for every node and cluster: letters, digits, dots; no two are the same."""
+
+    def __init__(self, picture: Picture) -> None:
+        self.node = _distinct(n.id for n in picture.nodes)
+        self.cluster = _distinct(c.id for c in picture.clusters)
+
+
+def _distinct(ids: Iterable[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in ids:
+        plain = candidate = _plain(name)
+        number = 1
+        while candidate in taken:
+            number += 1
+            candidate = f"{plain}_{number}"
+        taken.add(candidate)
+        found[name] = candidate
+    return found
+
+
+def _fill(
+    graph: graphviz.Digraph, picture: Picture, around: str, phase: str, nodes: Sequence[Node], names: _Names
 ) -> None:
-    """The nodes that stand directly in a cluster, and the clusters in it that hold some."""
-    nodes = list(nodes)
+    """Adds the nodes that stand directly in a cluster, and the clusters in it that hold some."""
     for node in nodes:
         if node.cluster == around:
-            graph.node(names[node.id], **_node(node))
+            graph.node(names.node[node.id], **_node(node))
     for cluster in picture.clusters:
         inside = [n for n in nodes if any(c.id == cluster.id for c in picture.around(n.cluster))]
         if cluster.parent == around and inside:
-            with graph.subgraph(name=f"cluster_{phase}_{_plain(cluster.id)}") as inner:
-                inner.attr(**_frame(cluster))
-                _cluster(inner, picture, cluster.id, phase, inside, names)
+            inner = graphviz.Digraph(f"cluster_{phase}_{names.cluster[cluster.id]}", graph_attr=_frame(cluster))
+            _fill(inner, picture, cluster.id, phase, inside, names)
+            graph.subgraph(inner)
 
 
 def _frame(cluster: Cluster) -> dict[str, str]:
@@ -152,7 +169,7 @@ def _frame(cluster: Cluster) -> dict[str, str]:
     if cluster.kind == "loop":
         frame |= {"style": "rounded,filled,dashed", "color": "#8250df"}
     if cluster.repeats > 1:
-        text = [_bold(f"{cluster.label}   × {cluster.repeats}", 13)]
+        text = [_bold(f"{cluster.label}   \N{MULTIPLICATION SIGN} {cluster.repeats}", 13)]
         frame |= {"penwidth": "2.2", "color": "#57606a"}
     return frame | {"label": _html(text)}
 
@@ -202,9 +219,7 @@ def _node(node: Node) -> dict[str, str]:
     return {"label": _html(lines), "fillcolor": fill, "color": line, "tooltip": _tip(tip), **look}
 
 
-def _edge(
-    graph: graphviz.Digraph, edge: Edge, nodes: Mapping[str, Node], names: Mapping[str, str], order: _Order
-) -> None:
+def _edge(graph: graphviz.Digraph, edge: Edge, nodes: Mapping[str, Node], names: _Names, order: _Order) -> None:
     source, target = nodes[edge.source], nodes[edge.target]
     if target.phase == "update" and source.phase == "forward" and target.kind == "fold" and source.kind != "cut":
         return  # that an update reads the parameter goes without saying
@@ -239,7 +254,9 @@ def _edge(
         look["minlen"] = "0"
     if text and target.id != ALL_UPDATES:
         look["label"] = _html(["&#160;" + _text(text)])
-    graph.edge(names[upper], names[lower], **({"dir": "back"} if upper == edge.target != lower else {}), **look)
+    graph.edge(
+        names.node[upper], names.node[lower], **({"dir": "back"} if upper == edge.target != lower else {}), **look
+    )
 
 
 def _types(text: str) -> str:
@@ -293,21 +310,6 @@ def _plain(name: str) -> str:
     return re.sub(r"[^\w.]", "_", name)
 
 
-def _names(ids: Iterable[str]) -> dict[str, str]:
-    """A name in DOT for every node: letters, digits, dots; no two are the same."""
-    found: dict[str, str] = {}
-    taken: set[str] = set()
-    for name in ids:
-        plain = candidate = _plain(name)
-        number = 1
-        while candidate in taken:
-            number += 1
-            candidate = f"{plain}_{number}"
-        taken.add(candidate)
-        found[name] = candidate
-    return found
-
-
 # files ----------------------------------------------------------------------------------------------------------------
 def has_dot() -> bool:
     """Whether the `dot` program is installed."""
@@ -315,14 +317,13 @@ def has_dot() -> bool:
 
 
 def render(source: str, form: str) -> bytes:
-    """DOT text as svg, png, pdf, or as it is. Raises MissingDot, which says how to install Graphviz."""
+    """DOT text as svg, png, pdf, or as it is. Raises DotFailed with what to do about it."""
     if form == "dot":
         return source.encode()
     if not has_dot():
-        raise MissingDot(f"the program dot is not here; {INSTALL}")
-    return graphviz.Source(source).pipe(format=form, quiet=True)
-
-
-def write(source: str, file: Path, form: str) -> None:
-    """Writes a picture to a file."""
-    file.write_bytes(render(source, form))
+        raise DotFailed(f"the program dot is not here; {INSTALL}")
+    try:
+        return graphviz.Source(source).pipe(format=form, quiet=True)
+    except graphviz.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace") if isinstance(error.stderr, bytes) else str(error.stderr)
+        raise DotFailed(f"dot has given up: {said.splitlines()[0] if said else error.returncode}") from None

@@ -100,7 +100,8 @@ def _fold(name: str, cluster: Cluster, nodes: Sequence[Node]) -> Node:
         name, "module", cluster.label, "fold", cluster=cluster.parent, phase=nodes[0].phase,
         file=first.file, line=first.line, scope=first.scope, source=first.source,
         attrs=(
-            ("ops", " ".join(ops)), ("parameters", ", ".join(p.label for p in params)), ("results", "; ".join(dict.fromkeys(results)))
+            ("ops", " ".join(ops)), ("parameters", ", ".join(p.label for p in params)),
+            ("results", "; ".join(dict.fromkeys(results))),
         ),
         kernel="; ".join(kernels), instructions=tuple(sorted({i for n in nodes for i in n.instructions})),
         verdict=max(verdicts, key=ORDER.index, default=""), because=next((n.because for n in nodes if n.because), ""),
@@ -306,8 +307,8 @@ UPDATES = 8  # nodes of the update among them
 
 
 def fitting(picture: Picture) -> Picture:
-    """As much of a picture as is readable: in full, or with the update as one node; else with layers, then whole modules
-    folded, from the inside."""
+    """As much of a picture as is readable: in full, or with the update as one node; else with layers folded, then whole
+    modules, from the inside."""
     if sum(n.phase == "update" for n in picture.nodes) > UPDATES:
         picture = with_one_update(picture)
     deepest = max((picture.level(c.id) for c in picture.clusters), default=0)

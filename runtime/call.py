@@ -79,11 +79,13 @@ Entry = Union[Call, Pause, Open, Close, None]  # what a plan consists of; None i
 
 @dataclass(frozen=True)
 class Addresses:
-    """Where things are: byte addresses of buffers, of kernels, and of the BLAS routines."""
+    """Where things are: byte addresses of buffers, of kernels, and of the BLAS routines; and whether products may run
+    in register tiles, which want vectors of 512 bits."""
 
     buffer: Callable[[int, int], int]  # (buffer, thread) -> address of its first element for that thread
     kernel: Mapping[str, int]
     blas: Mapping[str, int]
+    tiles: bool
 
 
 @dataclass(frozen=True)

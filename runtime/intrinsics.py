@@ -361,6 +361,30 @@ def _gemm_call(*args: Type) -> Resolved | None:
 primitive("gemm_call", 14, _gemm_call)
 
 
+def _tile(*args: Type) -> Resolved | None:
+    pointer = args[2]
+    if pointer not in (POINTER["f32*"], POINTER["f64*"]):
+        return None
+    step = types.int64
+    dtype = "f32" if pointer.dtype == types.float32 else "f64"
+    wanted = (step, step, pointer, step, pointer, step, pointer, step, pointer, step, step, step)
+    return types.void, wanted, lambda b, *v: _call(b, f"gt.tile.{dtype}", ir.VoidType(), *v)
+
+
+primitive("tile", 12, _tile)
+
+
+def _transpose(x: Type, step: Type, out: Type, to: Type) -> Resolved | None:
+    if x not in (POINTER["f32*"], POINTER["f64*"]) or out != x:
+        return None
+    dtype = "f32" if x.dtype == types.float32 else "f64"
+    wanted = (x, types.int64, x, types.int64)
+    return types.void, wanted, lambda b, *v: _call(b, f"gt.transpose.{dtype}", ir.VoidType(), *v)
+
+
+primitive("transpose", 4, _transpose)
+
+
 def polynomials_text() -> str:
     """LLVM assembly that kernels must be linked with."""
     return polynomials.module_text()

@@ -21,7 +21,7 @@ from numba.core.registry import cpu_target
 from numba.core.typed_passes import IRLegalization, NativeLowering, NopythonTypeInference, PreLowerStripPhis
 from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
-from . import driver, intrinsics
+from . import driver, intrinsics, tiles
 from .kernel import POINTERS, Kernel
 from .primitives import CONSTANTS
 
@@ -202,6 +202,9 @@ def _compile(kernel: Kernel) -> bytes:
     module.triple = _machine().triple
     module.data_layout = str(_machine().target_data)
     module.link_in(llvm.parse_bitcode(_polynomials()))
+    for dtype in tiles.LANES:
+        if f"gt.transpose.{dtype}" in text:
+            module.link_in(llvm.parse_assembly(tiles.module_text(dtype)))
     module.link_in(llvm.parse_assembly(_entry_point(kernel, function)))
     for symbol in (*module.functions, *module.global_variables):
         if not symbol.is_declaration and symbol.name != kernel.name:

@@ -38,6 +38,14 @@ class Loaded:
         self._jit = jit
 
 
+@cache
+def has_wide_vectors() -> bool:
+    """Whether this CPU computes with vectors of 512 bits."""
+    import llvmlite.binding as llvm
+
+    return llvm.get_host_cpu_features().get("avx512f", False)
+
+
 def _undefined(obj: bytes) -> list[str]:
     """Symbols that an ELF object leaves undefined; [] for other formats. LLVM's error does not name them."""
     import llvmlite.binding as llvm

@@ -17,6 +17,7 @@ import numpy as np
 from ..ir.random import philox_u32
 from ..ir.scalar import BITS, FUNCTIONS, power
 from .kernel import POINTERS, SCALARS, Kernel
+from .tiles import LANES, MODES, SHAPES
 
 
 class Pointer:
@@ -200,20 +201,37 @@ def call(address: int, args: int) -> None:
     _callable[address](args)
 
 
+def _matrix(p: Pointer, rows: int, columns: int, step: int) -> np.ndarray:
+    """The rows x columns numbers that lie `step` apart from row to row."""
+    if rows <= 0 or columns <= 0:
+        return np.zeros((max(rows, 0), max(columns, 0)), p.array.dtype)
+    p.index((rows - 1) * step + columns - 1)
+    size = p.array.itemsize
+    return np.lib.stride_tricks.as_strided(p.array[p.offset :], (rows, columns), (step * size, size))
+
+
 def gemm_call(fn, ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc):
     """c[m, n] = alpha * op(a) @ op(b) + beta * c, row-major; fn, the address of cblas, is not used here"""
-
-    def matrix(p: Pointer, rows: int, cols: int, ld_: int) -> np.ndarray:
-        if rows and cols:
-            p.index((rows - 1) * ld_ + cols - 1)
-        step = p.array.itemsize
-        view = p.array[p.offset :]
-        return np.lib.stride_tricks.as_strided(view, (rows, cols), (ld_ * step, step))
-
-    left = matrix(a, k, m, lda).T if ta else matrix(a, m, k, lda)
-    right = matrix(b, n, k, ldb).T if tb else matrix(b, k, n, ldb)
-    out = matrix(c, m, n, ldc)
+    left = _matrix(a, k, m, lda).T if ta else _matrix(a, m, k, lda)
+    right = _matrix(b, n, k, ldb).T if tb else _matrix(b, k, n, ldb)
+    out = _matrix(c, m, n, ldc)
     out[...] = alpha * (left @ right) + (beta * out if beta != 0 else 0)
+
+
+def tile(number, k, a, a_step, b, b_step, c, c_step, d, d_step, add, columns):
+    """c[r, j] = sum over p of a[r, p] b[p, j] + d[r, j], see tiles.py"""
+    mode, (rows, _) = MODES[number // len(SHAPES)], SHAPES[number % len(SHAPES)]
+    left = _matrix(a, rows, k, a_step) if mode == "rows" else _matrix(a, k, rows, a_step).T
+    total = left @ _matrix(b, k, columns, b_step)
+    _matrix(c, rows, columns, c_step)[...] = total + _matrix(d, rows, columns, d_step) if add else total
+
+
+def transpose(x: Pointer, step: int, out: Pointer, to: int) -> None:
+    """out[j, i] = x[i, j] for a square block of as many rows as a vector has lanes"""
+    lanes = LANES["f32" if x.array.dtype == np.float32 else "f64"]
+    for i in range(lanes):
+        for j in range(lanes):
+            st(out, j * to + i, ld(x, i * step + j))
 
 
 def environment() -> dict[str, Any]:
@@ -229,7 +247,7 @@ fma sqrt exp expm1 exp2 log log1p log2 log10 tanh erf erfinv
 sin cos tan asin acos atan sinh cosh asinh acosh atanh pow atan2 hypot ipow shl shr
 floor ceil trunc rint fabs sign copysign nextafter maximum minimum fmax fmin
 select isnan isinf isfinite philox uniform32
-atomic_add atomic_load atomic_store atomic_swap pause yield_cpu call gemm_call
+atomic_add atomic_load atomic_store atomic_swap pause yield_cpu call gemm_call tile transpose
 """.split()
 
 

@@ -16,7 +16,7 @@ from .bind import ALIGN, Addresses, Plan, Tables, build_tables, plan
 from .codegen import row_kernel
 from .kernel import Kernel
 from .kernels import kernel_named
-from .loader import Loaded, load
+from .loader import Loaded, has_wide_vectors, load
 from .threads import ThreadTeam
 
 MAX_BOUND = 64  # combinations of sizes whose tables are kept; the oldest goes first
@@ -139,7 +139,7 @@ class Program:
                 start += thread * bound.plan.sizes[index] * DTYPES[buffer.dtype].itemsize
             return start
 
-        return Addresses(address, self.loaded.address, self._blas)
+        return Addresses(address, self.loaded.address, self._blas, has_wide_vectors())
 
     def bind(self, inputs: Mapping[str, Any]) -> _Bound:
         """The program at the sizes of `inputs`; raises GuardViolation where it is not valid for them."""

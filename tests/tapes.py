@@ -127,7 +127,7 @@ def run_plainly(
         return array.ctypes.data + part * array.itemsize
 
     kernels = {k.name: k for k in kernels_of(tape)}
-    at = bind.Addresses(address, dict.fromkeys(kernels, 0), {"sgemm": 0, "dgemm": 0})
+    at = bind.Addresses(address, dict.fromkeys(kernels, 0), {"sgemm": 1, "dgemm": 1}, tiles=True)
     table: list[list[Callable[[], None]]] = []  # per meeting: what the threads do until the next, in thread order
     work: list[list[Callable[[], None]]] = [[] for _ in range(threads)]
     turn = 0

@@ -28,7 +28,6 @@ from .gather import (
 )
 from .gemm import gemm, gemm_words
 from .sort import bottom, sort, sort_descending, sort_words, top, top_words
-from .triangular import triangular_gemm, triangular_gemm_words
 
 FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]] = {
     "bottom": (bottom, top_words),
@@ -49,7 +48,6 @@ FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]]
     "sort": (sort, sort_words),
     "sort_descending": (sort_descending, sort_words),
     "top": (top, top_words),
-    "triangular_gemm": (triangular_gemm, triangular_gemm_words),
 }
 
 

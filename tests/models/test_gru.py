@@ -68,7 +68,7 @@ def test_it_learns_a_cycle_at_lengths_that_differ(model):
         rows = np.stack([text[s : s + length + 1] for s in starts])
         loss = step(rows[:, :-1], rows[:, 1:])
     assert loss < 0.1
-    (family,) = step._families.values()
+    (family,) = step._programs.families.values()
     assert len(family.variants) == 2  # one tape for the first length, one for all others
 
 

@@ -50,7 +50,7 @@ def test_a_compiled_step_moves_them_as_an_eager_one_does(momentum):
         for mine, its in zip(statistics(eager), statistics(model), strict=True):
             np.testing.assert_allclose(its, mine, rtol=1e-5, atol=1e-6)
     assert model.bn.num_batches_tracked.data == 4
-    (family,) = step._families.values()
+    (family,) = step._programs.families.values()
     assert len(family.variants) == 2  # of 8 rows, and of any number: nothing is pinned
     assert [str(g) for g in family.variants[1].traced.graph.guards] == ["1 < B"]
 

@@ -15,7 +15,7 @@ from gradtape.runtime.kernels.gather import (
     scatter_add,
     scatter_add_along,
 )
-from gradtape.runtime.kernels.gemm import gemm
+from gradtape.runtime.kernels.gemm import HALVES, gemm
 from gradtape.runtime.primitives import run_plain
 
 DTYPES = {"f32": np.float32, "f64": np.float64}
@@ -56,45 +56,80 @@ def close(got, expected, dtype):
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 if dtype == "f32" else 1e-13)
 
 
-@pytest.mark.parametrize(("ta", "tb", "acc"), list(itertools.product((0, 1), repeat=3)))
-def test_gemm_batched_with_strides(run, dtype, ta, tb, acc):
+def multiplied(run, dtype, a, b, shape, ta=0, tb=0, tiles=True, half="", fill=1, most=(4, 32), packed=0):
+    """The product of two single matrices into an array of NaN, by tiles or by BLAS."""
+    (m, n), k = shape, len(a) if ta else a.shape[1]
+    c = np.full(shape, np.nan, DTYPES[dtype])
+    fn = 0 if tiles else blas.address("sgemm" if dtype == "f32" else "dgemm")
+    scratch = np.full(most[0] * max(most[1], 32), np.nan, DTYPES[dtype])
+    run(
+        gemm(dtype), flat(a), flat(b), flat(c), scratch, fn, ta, tb, m, n, k, a.shape[1], b.shape[1], n,
+        1, 1, 0, 0, 0, 0, 0, 0, HALVES.index(half), fill, *most, packed or tb,
+    )  # fmt: skip
+    return c
+
+
+@pytest.mark.parametrize(("ta", "tb", "tiles"), list(itertools.product((0, 1), repeat=3)))
+def test_gemm_batched_with_strides(run, dtype, ta, tb, tiles):
     """Matrices inside wider rows, as heads stand in an activation."""
     rng = np.random.default_rng(0)
     m, n, k, nb1, nb2 = 5, 6, 7, 2, 3
-    fn = blas.address("sgemm" if dtype == "f32" else "dgemm")
+    fn = 0 if tiles else blas.address("sgemm" if dtype == "f32" else "dgemm")
     a = numbers(rng, dtype, nb1, *((k, nb2, m) if ta else (m, nb2, k)))  # [batch, rows, head, columns]
     b = numbers(rng, dtype, nb1, *((n, nb2, k) if tb else (k, nb2, n)))
-    c = numbers(rng, dtype, nb1, m, nb2, n)
+    c = np.full((nb1, m, nb2, n), np.nan, DTYPES[dtype])
     left, right = a.swapaxes(1, 2), b.swapaxes(1, 2)
     left = left.swapaxes(2, 3) if ta else left
     right = right.swapaxes(2, 3) if tb else right
-    expected = (0.5 * (left @ right)).swapaxes(1, 2) + acc * c
+    scratch = np.full(4 * 32, np.nan, DTYPES[dtype])
     run(
-        gemm(dtype), flat(a), flat(b), flat(c), fn, ta, tb, m, n, k,
-        nb2 * a.shape[3], nb2 * b.shape[3], nb2 * n, acc, 0.5, nb1, nb2,
-        a[0].size, a.shape[3], b[0].size, b.shape[3], c[0].size, n,
+        gemm(dtype), flat(a), flat(b), flat(c), scratch, fn, ta, tb, m, n, k,
+        nb2 * a.shape[3], nb2 * b.shape[3], nb2 * n, nb1, nb2,
+        a[0].size, a.shape[3], b[0].size, b.shape[3], c[0].size, n, 0, 1, 4, 32, tb,
     )  # fmt: skip
-    close(c, expected, dtype)
+    close(c, (left @ right).swapaxes(1, 2), dtype)
 
 
-@pytest.mark.parametrize("acc", [0, 1])
-def test_gemm_over_nothing(run, dtype, acc):
-    """k = 0: the empty sum is 0, and what lies between the rows is left alone"""
-    a, b = np.ones(1, DTYPES[dtype]), np.ones(1, DTYPES[dtype])
-    c = np.full((3, 4), np.nan, DTYPES[dtype])
-    c[:, 3] = 7
-    fn = blas.address("sgemm" if dtype == "f32" else "dgemm")
-    run(gemm(dtype), a, b, flat(c), fn, 0, 0, 3, 3, 0, 1, 4, 4, acc, 1.0, 1, 1, 0, 0, 0, 0, 0, 0)
-    assert (c[:, 3] == 7).all()
-    assert np.isnan(c[:, :3]).all() if acc else (c[:, :3] == 0).all()
+@pytest.mark.parametrize("shape", [(1, 1, 1), (12, 32, 8), (27, 33, 21), (31, 70, 9), (8, 16, 40), (3, 47, 5)])
+@pytest.mark.parametrize(("ta", "tb", "packed"), [(0, 0, 0), (0, 0, 1), (0, 1, 1), (1, 0, 0), (1, 0, 1), (1, 1, 1)])
+def test_tiles_of_every_size(run, dtype, ta, tb, packed, shape):
+    """Rows and columns left over, an inner axis and columns in several pieces."""
+    m, n, k = shape
+    rng = np.random.default_rng(1)
+    a, b = numbers(rng, dtype, m, k), numbers(rng, dtype, k, n)
+    stored = [np.ascontiguousarray(x.T) if turned else x for x, turned in ((a, ta), (b, tb))]
+    close(multiplied(run, dtype, *stored, (m, n), ta, tb, packed=packed), a @ b, dtype)
 
 
-def test_gemm_overwrites_nan_when_it_does_not_accumulate(run, dtype):
-    a, b = np.ones(4, DTYPES[dtype]), np.ones(4, DTYPES[dtype])
-    c = np.full(4, np.nan, DTYPES[dtype])
-    fn = blas.address("sgemm" if dtype == "f32" else "dgemm")
-    run(gemm(dtype), a, b, c, fn, 0, 0, 2, 2, 2, 2, 2, 2, 0, 1.0, 1, 1, 0, 0, 0, 0, 0, 0)
-    assert (c == 2).all()
+@pytest.mark.parametrize("half", HALVES[1:])
+@pytest.mark.parametrize(("ta", "tb", "tiles"), [(0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 1), (0, 1, 0), (1, 0, 0)])
+def test_gemm_of_which_a_half_is_not_needed(run, dtype, ta, tb, tiles, half):
+    n = 75
+    rng = np.random.default_rng(2)
+    a, b = numbers(rng, dtype, n, n), numbers(rng, dtype, n, n)
+    what, side = half.split("_")
+    cut = np.tril if side == "lower" else np.triu
+    a, b = cut(a) if what == "x" else a, cut(b) if what == "y" else b
+    if what == "y":  # y_lower: b[k, j] is 0 for j > k
+        b = np.ascontiguousarray(b)
+    stored = [np.ascontiguousarray(x.T) if turned else x for x, turned in ((a, ta), (b, tb))]
+    got = multiplied(run, dtype, *stored, (n, n), ta, tb, tiles, half, most=(20, 64))
+    assert np.isfinite(got).all()
+    if what == "out":
+        wanted = cut(np.ones((n, n), bool))
+        close(got[wanted], (a @ b)[wanted], dtype)
+        loose = multiplied(run, dtype, *stored, (n, n), ta, tb, tiles, half, fill=0, most=(20, 64))
+        close(loose[wanted], (a @ b)[wanted], dtype)
+        assert np.isnan(loose).any()
+    else:
+        close(got, a @ b, dtype)
+
+
+@pytest.mark.parametrize("tiles", [0, 1])
+def test_gemm_over_nothing(run, dtype, tiles):
+    """k = 0: the empty sum is 0"""
+    empty = np.zeros((3, 0), DTYPES[dtype])
+    assert (multiplied(run, dtype, empty, empty.T, (3, 3), tiles=tiles) == 0).all()
 
 
 def test_blas_says_what_it_is():

@@ -1,0 +1,85 @@
+"""`gradtape graph`: a program at one of its stages as a picture."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from .target import load_compiled
+
+if TYPE_CHECKING:
+    from ..pictures import Picture
+
+
+@click.command("graph")
+@click.argument("target")
+@click.option(
+    "--stage", type=click.Choice(["traced", "differentiated", "fused", "tape"]), default="traced", show_default=True
+)
+@click.option("--format", "form", type=click.Choice(["svg", "png", "pdf", "dot"]), help="default: as -o ends, else svg")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="file to write; - is the output")
+@click.option("--depth", type=click.IntRange(min=0), help="modules open to this depth; default: what fits on a page")
+@click.option("--expand", is_flag=True, help="draw every one of equal blocks")
+@click.option("--full", is_flag=True, help="fold nothing, leave nothing out")
+def graph_command(
+    target: str, stage: str, form: str | None, output: Path | None, depth: int | None, expand: bool, full: bool
+) -> None:
+    """Draw the program that TARGET makes: `package.module:function`, where the function returns a compiled model.
+
+    Forward runs down and backward up, beside what it is for; dashed lines are the activations that it reads. Parameters
+    have the colour of their verdict. A model that the lint refuses is drawn as well: the path that is cut is red up to
+    the node of the cut. Without the program dot (of Graphviz) the DOT text is written.
+    """
+    from ..pictures.dot import DotFailed, dot, render, shown
+
+    ending = output.suffix[1:] if output is not None else ""
+    form = form or (ending if ending in ("svg", "png", "pdf", "dot") else "svg")
+    picture = picture_of(target, stage)
+    source = dot(shown(picture, depth, not expand, full)).source
+    output = output or Path(f"{picture.name}-{stage}.{form}")
+    try:
+        _write(output, render(source, form))
+    except DotFailed as fact:
+        instead = output if str(output) == "-" else output.with_suffix(".dot")
+        _write(instead, source.encode())
+        raise click.ClickException(f"{fact}\nwrote {instead} instead") from None
+
+
+def picture_of(target: str, stage: str) -> Picture:
+    """The picture of what `target` names. What the lint refuses is compiled nevertheless; where that is not possible,
+    its forward program is drawn."""
+    from ..compiler import GradientError, LintError, LintWarning
+    from ..linting import tolerating
+    from ..pictures import picture as drawn
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LintWarning)
+        try:
+            with tolerating():
+                return load_compiled(target).picture(stage)
+        except GradientError as fact:
+            why = fact
+        except RuntimeError as error:  # nothing is traced yet
+            raise click.ClickException(str(error)) from None
+        try:
+            load_compiled(target)
+        except LintError as refused:
+            if stage == "traced" and refused.graph is not None and refused.traced is not None:
+                return drawn({"traced": refused.graph}, stage, refused.report, refused.traced.ledger.reentries)
+        except GradientError:
+            pass
+    raise click.ClickException(f"there is no such stage: {why}")
+
+
+def _write(file: Path, content: bytes) -> None:
+    if str(file) == "-":
+        click.get_binary_stream("stdout").write(content)
+        return
+    try:
+        file.write_bytes(content)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {file}: {error.strerror}") from None
+    click.echo(f"wrote {file}")
