@@ -41,11 +41,19 @@ def graph_command(
     source = dot(shown(picture, depth, not expand, full)).source
     output = output or Path(f"{picture.name}-{stage}.{form}")
     try:
-        _write(output, render(source, form))
+        content, failed = render(source, form), ""
     except DotFailed as fact:
-        instead = output if str(output) == "-" else output.with_suffix(".dot")
-        _write(instead, source.encode())
-        raise click.ClickException(f"{fact}\nwrote {instead} instead") from None
+        content, failed = source.encode(), f"{fact}"
+        output = output if str(output) == "-" else output.with_suffix(".dot")
+    try:
+        with click.open_file(str(output), "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise click.ClickException(f"cannot write {output}: {error.strerror}") from None
+    if failed:
+        raise click.ClickException(f"{failed}\nwrote {output} instead")
+    if str(output) != "-":
+        click.echo(f"wrote {output}")
 
 
 def picture_of(target: str, stage: str) -> Picture:
@@ -72,14 +80,3 @@ def picture_of(target: str, stage: str) -> Picture:
         except GradientError:
             pass
     raise click.ClickException(f"there is no such stage: {why}")
-
-
-def _write(file: Path, content: bytes) -> None:
-    if str(file) == "-":
-        click.get_binary_stream("stdout").write(content)
-        return
-    try:
-        file.write_bytes(content)
-    except OSError as error:
-        raise click.ClickException(f"cannot write {file}: {error.strerror}") from None
-    click.echo(f"wrote {file}")
