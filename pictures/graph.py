@@ -176,7 +176,8 @@ class _Drawing:
             target = reentry.operand if reentry.operand in self.of else reentry.user
             for origin in reentry.origins:
                 if isinstance(target, Value) and target in self.of and origin.value in self.of:
-                    text = f"{origin.kind} at {place_name(reentry.file, reentry.line)}"
+                    left, back = place_name(origin.file, origin.line), place_name(reentry.file, reentry.line)
+                    text = f"{origin.kind} at {left}" if left == back else f"{origin.kind} at {left}, back at {back}"
                     kind = str(origin.value.type)
                     edge = Edge(self.of[origin.value], self.of[target], kind, "broken", 0, text, True)
                     if edge not in self.edges:

@@ -79,8 +79,11 @@ def _ends(picture: Picture, finding: Finding, reached: Iterable[str]) -> tuple[l
     places = {(s.file, s.line) for s in (finding.site, finding.escape) if s}
     at = [n for n in picture.nodes if (n.file, n.line) in places and n.kind not in ("cut", "output")]
     here = {n.id for n in at if n.phase == "forward"} or {n.id for n in at}
+    named = {place_name(file, line) for file, line in places}
     crossings = [e for e in picture.edges if e.kind == "broken" and e.source in reached]
-    mine = [e for e in crossings if e.target in here or e.source in here or e.label.endswith(_label(finding))]
+    mine = [
+        e for e in crossings if e.target in here or e.source in here or named & set(e.label.replace(",", "").split())
+    ]
     if mine:
         return list(dict.fromkeys(e.source for e in mine)), list(dict.fromkeys(e.target for e in mine))
     blamed = [i for i in here if i in reached]
@@ -88,11 +91,6 @@ def _ends(picture: Picture, finding: Finding, reached: Iterable[str]) -> tuple[l
     within = {e.target for e in picture.edges if e.source in blamed and e.target in blamed}
     targets = [n.id for n in at if n.kind == "const" and n.id not in reached]
     return [i for i in blamed if i not in within], targets
-
-
-def _label(finding: Finding) -> str:
-    site = finding.escape or finding.site
-    return f" at {place_name(site.file, site.line)}" if site else "\0"
 
 
 def _with_parameters(picture: Picture, paths: Iterable[str]) -> Picture:
