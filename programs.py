@@ -136,18 +136,24 @@ class Programs:
         graph = traced.graph
         if entry != "forward":
             graph = graph.replace(outputs=(("loss", only_output(graph)),))
-        stages: dict[str, Graph | Tape] = {"traced": graph}
+        forward = graph
+        stages: dict[str, Graph | Tape] = {"traced": forward}
         checks: tuple[str, ...] = ()
         report: Report | None = None
         if entry in ("step", "value_and_grad"):
             optimizer = self.optimizer if entry == "step" else None
             report = judge(traced, graph, self.model, optimizer, self.lint_level)
-            graph = self._differentiate(graph)
+            try:
+                graph = self._differentiate(graph)
+                stages["differentiated"] = graph
+                graph = self._optimize(graph) if entry == "step" else graph
+            except GradientError as error:
+                error.traced, error.graph, error.report = traced, forward, report
+                raise
         else:
             judge_forward(traced, graph, self.lint_level)
-        stages["differentiated"] = graph
+            stages["differentiated"] = graph
         if entry == "step":
-            graph = self._optimize(graph)
             checks = ("loss", "grad_norm")
         graph = simplify(hoist(simplify(expand(simplify(graph)))))
         stages["fused"] = graph

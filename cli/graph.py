@@ -59,7 +59,7 @@ def graph_command(
 def picture_of(target: str, stage: str) -> Picture:
     """The picture of what `target` names. What the lint refuses is compiled nevertheless; where that is not possible,
     its forward program is drawn."""
-    from ..compiler import GradientError, LintError, LintWarning
+    from ..compiler import GradientError, LintWarning
     from ..linting import tolerating
     from ..pictures import picture as drawn
 
@@ -67,16 +67,20 @@ def picture_of(target: str, stage: str) -> Picture:
         warnings.simplefilter("ignore", LintWarning)
         try:
             with tolerating():
-                return load_compiled(target).picture(stage)
-        except GradientError as fact:
-            why = fact
-        except RuntimeError as error:  # nothing is traced yet
-            raise click.ClickException(str(error)) from None
-        try:
-            load_compiled(target)
-        except LintError as refused:
-            if stage == "traced" and refused.graph is not None and refused.traced is not None:
-                return drawn({"traced": refused.graph}, stage, refused.report, refused.traced.ledger.reentries)
-        except GradientError:
-            pass
-    raise click.ClickException(f"there is no such stage: {why}")
+                compiled = load_compiled(target)
+        except click.ClickException:
+            raise
+        except Exception as fact:  # what the lint would have refused may fail in any way further on
+            try:
+                load_compiled(target)
+            except GradientError as refused:
+                if refused.graph is None:
+                    raise click.ClickException(str(refused)) from None
+                if stage == "traced":
+                    return drawn({"traced": refused.graph}, stage, refused.report, refused.traced.ledger.reentries)
+                raise click.ClickException(f"there is no such stage: {fact}") from None
+            raise
+    try:
+        return compiled.picture(stage)
+    except RuntimeError as error:  # nothing is traced yet
+        raise click.ClickException(str(error)) from None

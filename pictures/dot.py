@@ -86,7 +86,13 @@ def dot(picture: Picture) -> graphviz.Digraph:
             heads.edge(f"_{left}", f"_{right}", style="invis")
         graph.subgraph(heads)
         for phase in phases:
-            frame = {"style": "rounded,filled", "fillcolor": GROUNDS[phase], "color": "#d0d7de", "label": ""}
+            frame = {
+                "style": "rounded,filled",
+                "fillcolor": GROUNDS[phase],
+                "color": "#d0d7de",
+                "label": "",
+                "margin": "20",
+            }
             column = graphviz.Digraph(f"cluster_{phase}", graph_attr=frame)
             column.node(f"_{phase}", label=_html([_bold(phase, 14)]), shape="plaintext", style="", tooltip=phase)
             _fill(column, picture, "", phase, [n for n in picture.nodes if n.phase == phase], names)
@@ -98,8 +104,10 @@ def dot(picture: Picture) -> graphviz.Digraph:
 
 
 class _Order:
-    """What stands above what. dot gives up at some cycles, and at some edges without a say in the order (2.43 does:
-    `trouble in init_rank`), so there are none of either: an edge that closes a cycle is written the other way round."""
+    """What stands above what. Of graphs with clusters dot 2.43 refuses some (`trouble in init_rank`) that have a cycle,
+    or a label at an edge with no say in the order (constraint=false) or a loose one (minlen=0). So there is none of
+    these: an edge that would close a cycle is written the other way round, and labels between columns are xlabels.
+    """
 
     def __init__(self) -> None:
         self.below: dict[str, list[str]] = {}
@@ -244,16 +252,17 @@ def _edge(graph: graphviz.Digraph, edge: Edge, nodes: Mapping[str, Node], names:
     elif edge.label:
         look = {"style": "dotted", "penwidth": "1.2"}
     elif source.phase != target.phase:
-        look = {"color": "#c4cbd2", "penwidth": "0.7"}
+        look, text = {"color": "#c4cbd2", "penwidth": "0.7"}, ""
     look["tooltip"] = _tip(f"{source.label} → {target.label}: {edge.type}")
     # gradients run upwards, beside what they are for, and the update stands at the top
     upwards = source.phase == target.phase == "backward" or target.id == ALL_UPDATES
     upper, lower = (edge.target, edge.source) if upwards else (edge.source, edge.target)
     upper, lower = order.sorted(*((lower, upper) if edge.label else (upper, lower)))
-    if source.phase != target.phase:
+    apart = source.phase != target.phase
+    if apart:
         look["minlen"] = "0"
     if text and target.id != ALL_UPDATES:
-        look["label"] = _html(["&#160;" + _text(text)])
+        look["xlabel" if apart else "label"] = _html(["&#160;" + _text(text)])
     graph.edge(
         names.node[upper], names.node[lower], **({"dir": "back"} if upper == edge.target != lower else {}), **look
     )
