@@ -24,13 +24,6 @@ def cnn() -> gt.Compiled:
     )
 
 
-def mlp() -> gt.Compiled:
-    model = gt.models.MLP(64, 32, 10)
-    return gt.compile(
-        model, gt.spec(("B", 64)), gt.spec(("B",), "i64"), loss=gt.cross_entropy, optimizer=gt.SGD(lr=0.1, momentum=0.9)
-    )
-
-
 def gru() -> gt.Compiled:
     model = gt.models.GRU(vocab=65, width=128, depth=1)
     return gt.compile(

@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from itertools import pairwise
 
 import graphviz
 
@@ -81,10 +80,6 @@ def dot(picture: Picture) -> graphviz.Digraph:
     if len(phases) == 1:
         _fill(graph, picture, "", phases[0], picture.nodes, names)
     else:
-        heads = graphviz.Digraph("heads", graph_attr={"rank": "min"})
-        for left, right in pairwise(phases):  # the columns side by side, in this order
-            heads.edge(f"_{left}", f"_{right}", style="invis")
-        graph.subgraph(heads)
         for phase in phases:
             frame = {
                 "style": "rounded,filled",
