@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from gradtape.cli import main
 from gradtape.pictures.dot import has_dot
+from pictured import uncompiled
 
 PROGRAM = """
 import numpy as np
@@ -59,7 +60,8 @@ def run(tmp_path, monkeypatch):
     def invoke(function: str, *options: str):
         return CliRunner().invoke(main, ["graph", f"{name}:{function}", *options])
 
-    return invoke
+    with uncompiled():
+        yield invoke
 
 
 @needs_dot

@@ -1,6 +1,6 @@
 """The pictures of the lint's corpus: at every stage a broken model shows the cut where the lint names it.
 
-The normal run takes one program of every case that the layers of `compile` find; `-m slow` all of them.
+The normal run takes one program of every code that the layers of `compile` find; `-m slow` all of them.
 """
 
 import sys
@@ -22,7 +22,7 @@ from pictured import uncompiled
 BROKEN = [
     p for p in programs() if p.broken and p.case.loss and p.case.wanted in LOUD and set(p.case.layers) <= set(CHEAP)
 ]
-CHOSEN = list({p.case.name: p for p in reversed(BROKEN)}.values())
+CHOSEN = list({p.case.code: p for p in reversed(BROKEN)}.values())
 REST = [p for p in BROKEN if p not in CHOSEN]
 
 
