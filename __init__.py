@@ -9,22 +9,22 @@ A model is compiled once and trained by calling it:
     loss = step(x, y)  # forward, backward and update in one call
 """
 
-from . import models
+from typing import TYPE_CHECKING
+
+from . import models, showing
 from .compiler import (
     Compiled,
     GradientError,
     IndexOutOfRange,
-    LintError,
-    LintWarning,
     NotFinite,
     compile,
+    load,
     objective,
 )
 from .derivatives import grad, value_and_grad
 from .ir.dims import Dim
-from .linting import lint
 from .models import SGD, Adam, AdamW, Lion, Optimizer, clip_by_global_norm, from_function, init, nn, schedule
-from .passes.lint import Report
+from .planning import MemoryBudgetError
 
 # isort: off
 # fmt: off
@@ -56,9 +56,15 @@ from .tracer import (  # shape
 from .tracer import (  # arrays
     arange, eye, full, full_like, linspace, ones, ones_like, zeros, zeros_like,
 )
-from .tracer import (  # elements arranged anew, running sums
-    broadcast_arrays, cumprod, cumsum, diag, diagonal, diff, flip, linear_scan, meshgrid, pad, repeat,
-    repeat_interleave, roll, split_with_sizes, tile, unstack,
+from .tracer import (  # elements arranged anew
+    broadcast_arrays, diag, diagonal, diff, flip, meshgrid, pad, repeat, repeat_interleave, roll, split_with_sizes,
+    tile, unstack,
+)
+from .tracer import (  # along an axis
+    cummax, cummin, cumprod, cumsum, linear_scan, logcumsumexp,
+)
+from .tracer import (  # NaN left out, counting, places in order
+    bincount, count_nonzero, nan_to_num, nanmean, nansum, searchsorted,
 )
 from .tracer import (  # random numbers
     bernoulli, categorical, exponential, gumbel, normal, rand, randint, randn, uniform,
@@ -75,25 +81,50 @@ from .tracer import (  # activations
     softmin, softplus, softshrink, softsign, tanhshrink,
 )
 from .tracer import (  # products
-    einsum, tensordot,
+    addmm, bmm, einsum, outer, tensordot,
 )
 from .tracer import (  # reading and writing by index
-    at, dynamic_slice, dynamic_update_slice, gather, index_add, index_select, put_along_axis, scatter, scatter_add,
-    segment_sum, take, take_along_axis,
+    at, dynamic_slice, dynamic_update_slice, gather, index_add, index_select, masked_fill, put_along_axis, scatter,
+    scatter_add, segment_sum, take, take_along_axis,
 )
 from .tracer import (  # loops
     scan,
 )
 from .tracer import (  # convolution and pooling
     adaptive_avg_pool1d, adaptive_avg_pool2d, avg_pool1d, avg_pool2d, conv1d, conv2d, conv_transpose1d,
-    conv_transpose2d, max_pool1d, max_pool2d,
+    conv_transpose2d, max_pool1d, max_pool2d, unfold,
 )
 from .tracer import (  # losses
     binary_cross_entropy, binary_cross_entropy_with_logits, cosine_embedding_loss, cross_entropy, gaussian_nll_loss,
     hinge_embedding_loss, huber_loss, kl_div, l1_loss, margin_ranking_loss, mse, mse_loss,
     multilabel_soft_margin_loss, nll_loss, poisson_nll_loss, smooth_l1_loss, soft_margin_loss, triplet_margin_loss,
 )
+from .tracer.mistakes import missing as _missing  # names of other libraries: what to write instead
 # fmt: on
 # isort: on
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .linting import LintError, LintWarning, lint
+    from .passes.lint import Report
+    from .passes.microbatch import MicrobatchError
+
+# Of what a start from the cache does not need, and saves 40 ms without: imported when it is asked for.
+_OF_THE_LINT = ("LintError", "LintWarning", "Report", "lint")
+
+
+def __getattr__(name: str) -> object:
+    if name in _OF_THE_LINT:
+        from . import linting
+
+        return getattr(linting, name)
+    if name == "MicrobatchError":
+        from .passes.microbatch import MicrobatchError
+
+        return MicrobatchError
+    return _missing(name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_OF_THE_LINT, "MicrobatchError"})

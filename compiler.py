@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -19,20 +20,27 @@ from .ir.graph import Graph
 from .ir.replay import first_not_finite
 from .ir.tape import Tape
 from .ir.types import DTYPES, shown
-from .linting import LintError, LintWarning, lint
 from .models.optim import as_optimizer
 from .passes.autodiff import GradientError
-from .passes.lint import Report
-from .pictures import Picture, picture
+from .planning import Limits
 from .programs import STAGES, Programs, Variant
+from .runtime.cache import default_cache
 from .runtime.program import IndexOutOfRange, NotFinite
 from .runtime.threads import available_cpus
 from .tracer.module import Module, Parameter
+from .tracer.rng import initial_seed
+from .tracer.structure import rebuild
 from .tracer.trace import Spec
-from .watching import Watch
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # the lint is imported where it is asked: a start from the cache has its verdict already
     from graphviz import Digraph
+
+    from .passes.lint import Report
+    from .pictures import Picture
+    from .runtime.profile import Profile
+    from .watching import Watch
+
+READY = frozenset(DTYPES.values())  # of arrays that programs take as they are
 
 
 class Last(NamedTuple):
@@ -45,14 +53,16 @@ class Last(NamedTuple):
 
 class Memory(NamedTuple):
     """Bytes of the store (parameters, buffers, optimizer state), of the arena (activations and temporaries, which
-    share it), and the largest buffers of the arena by value name."""
+    share it), the largest buffers of the arena by value name, and into how many slices the batch is cut."""
 
     store: int
     arena: int
     largest: tuple[tuple[str, int], ...]
+    slices: int = 1
 
     def __str__(self) -> str:
-        lines = [f"store  {self.store / 1e6:10.3f} MB", f"arena  {self.arena / 1e6:10.3f} MB"]
+        cut = f", the batch in {self.slices} slices" if self.slices > 1 else ""
+        lines = [f"store  {self.store / 1e6:10.3f} MB", f"arena  {self.arena / 1e6:10.3f} MB{cut}"]
         return "\n".join([*lines, *(f"  %{name:<12} {size / 1e6:8.3f} MB" for name, size in self.largest)])
 
 
@@ -67,28 +77,34 @@ class Compiled(Displayed):
         optimizer: Any = None,
         lint: str = "error",
         threads: int | None = None,
+        cache: bool = True,
+        memory_budget: int | None = None,
+        microbatch: int | None = None,
     ) -> None:
         if lint not in ("error", "warn", "off"):
             raise ValueError(f"lint is 'error', 'warn' or 'off', not {lint!r}")
         if optimizer is not None and loss is None and isinstance(target, Module):
             raise TypeError("an optimizer needs a loss: compile(model, loss=gt.cross_entropy, optimizer=...)")
         check_target(target, loss)
-        self.target = target
-        self.model = target if isinstance(target, Module) else None
-        self.loss = loss
-        self.optimizer = None if optimizer is None else as_optimizer(optimizer)
-        self.lint_level = lint
-        self.threads = threads if threads is not None else available_cpus()
-        if self.threads < 1:
+        count = threads if threads is not None else available_cpus()
+        if count < 1:
             raise ValueError(f"threads is at least 1, not {threads}")
-        self.seed = 0
+        made = None if optimizer is None else as_optimizer(optimizer)
+        limits = Limits(memory_budget, microbatch)
+        self._begin(Programs(target, loss, made, lint, count, limits, default_cache() if cache else None))
+
+    def _begin(self, programs: Programs) -> None:
+        self._programs = programs
+        self._store = programs.store
+        self.target, self.model, self.loss = programs.target, programs.model, programs.loss
+        self.optimizer, self.lint_level, self.threads = programs.optimizer, programs.lint_level, programs.threads
+        self.limits = programs.limits
+        self.seed = initial_seed()
         self.last: Last | None = None
         self.examples: tuple[Any, ...] | None = None  # what compile() was given: arrays or specs
         self._step = 0
         self._watch: Watch | None = None
         self._lock = threading.RLock()
-        self._programs = Programs(target, loss, self.optimizer, lint, self.threads)
-        self._store = self._programs.store
         self._latest: Variant | None = None
 
     # calls ----------------------------------------------------------------------------------------------------------
@@ -107,14 +123,12 @@ class Compiled(Displayed):
             raise TypeError("this program has no optimizer: compile(model, loss=..., optimizer=gt.AdamW(lr=1e-3))")
         with self._lock:
             variant, inputs = self._prepare("step", True, batch)
-            lrs = [self.optimizer.learning_rate(self._step + 1, group) for group in range(len(self.optimizer.groups))]
-            for name, dtype, group in variant.scalars:
-                inputs[name] = np.asarray(self._step + 1 if group is None else lrs[group], dtype)
+            lrs = self._tell_optimizer(variant, inputs)
             out = self._run(variant, inputs)
             self._step += 1
             self.last = Last(float(out["loss"]), float(out["grad_norm"]), float(lrs[0]))
             if self._watch is not None:
-                self._watch.after_step(self._step, variant.traced, [inputs[name] for name in variant.names])
+                self._watch.after_step(self._step, variant.traced, variant.traced.arguments.restore(inputs))
             return out["loss"][()]
 
     def value_and_grad(self, *batch: Any) -> tuple[Any, dict[str, np.ndarray]]:
@@ -142,19 +156,37 @@ class Compiled(Displayed):
     def prepare(self, entry: str, train: bool, examples: Sequence[Any]) -> None:
         """Traces and compiles an entry for example arrays or specs, without running it."""
         with self._lock:
-            self._latest = self._programs.variant(
-                entry, train, [e if isinstance(e, Spec) else _as_array(e, i) for i, e in enumerate(examples)]
-            )
+            given = [_as_arrays(e, f"argument {i}", specs=True) for i, e in enumerate(examples)]
+            self._latest = self._programs.variant(entry, train, given)[0]
 
     def _prepare(self, entry: str, train: bool, args: Sequence[Any]) -> tuple[Variant, dict[str, Any]]:
-        arrays = [_as_array(a, i) for i, a in enumerate(args)]
-        variant = self._programs.variant(entry, train, arrays)
+        given = [
+            a if type(a) is np.ndarray and a.dtype in READY else _as_arrays(a, f"argument {i}")
+            for i, a in enumerate(args)
+        ]
+        variant, arrays = self._programs.variant(entry, train, given)
         self._latest = variant
         inputs: dict[str, Any] = dict(zip(variant.names, arrays, strict=True))
         for name, index, _ in variant.program.tape.inputs:
             if variant.program.tape.buffers[index].segment == "scalar" and name in ("seed", "step"):
-                inputs[name] = np.int64(self.seed if name == "seed" else self._step)
+                inputs[name] = np.int64(self._step if name == "step" else self._seed_of_call(entry))
         return variant, inputs
+
+    def _seed_of_call(self, entry: str) -> int:
+        """Steps draw by their number, so that a training that goes on from a checkpoint is the same; what other calls
+        draw differs from call to call by the upper half of the seed, and takes nothing from the steps."""
+        if entry == "step":
+            return self._seed
+        self._calls += 1
+        return self._seed ^ ((self._calls - 1) % 2**31) << 32
+
+    def _tell_optimizer(self, variant: Variant, inputs: dict[str, Any]) -> list[float]:
+        """Adds the scalars of the coming step to `inputs`; returns the learning rates of the groups."""
+        assert self.optimizer is not None
+        lrs = [self.optimizer.learning_rate(self._step + 1, group) for group in range(len(self.optimizer.groups))]
+        for name, dtype, group in variant.scalars:
+            inputs[name] = np.asarray(self._step + 1 if group is None else lrs[group], dtype)
+        return lrs
 
     def _run(self, variant: Variant, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         try:
@@ -166,6 +198,16 @@ class Compiled(Displayed):
             first = first_not_finite(graph, {v.name: known[v.name] for v in graph.inputs})
             fact = f"step {self._step}: {error}; weights and optimizer state are as before the step"
             raise NotFinite(f"{fact}\n  {first}" if first else fact) from None
+
+    @property
+    def seed(self) -> int:
+        """The seed of all random numbers: at first that of `gt.manual_seed`. Every call draws fresh ones, as in
+        PyTorch; when the seed is set, calls other than steps start again with the first ones."""
+        return self._seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        self._seed, self._calls = int(seed), 0
 
     # state ----------------------------------------------------------------------------------------------------------
     @property
@@ -229,6 +271,8 @@ class Compiled(Displayed):
         """What keeps parameters from learning. Without arguments the verdict that compiling gave (layers S, K, T); with
         the arrays of a call all layers, as `gt.lint`."""
         if example:
+            from .linting import lint
+
             return lint(self, *example)
         self.graph()  # says what to do where nothing is traced yet
         assert self._latest is not None
@@ -243,8 +287,31 @@ class Compiled(Displayed):
         weights that do not move; returns what it sees. A later call replaces an earlier one."""
         if self.optimizer is None:
             raise TypeError("there is no training to watch: compile(model, loss=..., optimizer=...)")
+        from .watching import Watch
+
         self._watch = Watch(self, every, warn)
         return self._watch
+
+    def explain(self) -> str:
+        """Whether the tape of the latest program came from the cache; if not, what the nearest one there differs in."""
+        self.graph()  # says what to do where nothing is traced yet
+        assert self._latest is not None
+        return self._latest.origin.explain()
+
+    def save(self, path: str | Path, weights: str = "values") -> None:
+        """Writes the programs that exist so far to one file, which `gt.load` runs without the model's Python and
+        without Numba, on CPUs that have the features of this one.
+
+        weights   "values": parameters, buffers and optimizer state as they are, to go on from here; "seed": how
+                  `gt.manual_seed` and `gt.init` have made the parameters, to begin with this or another seed
+
+        Raises ValueError for what has no place in a file: a `gt.callback`, a model that is a plain function, with
+        "seed" parameters that no function of gt.init has filled.
+        """
+        from .saving import save
+
+        with self._lock:
+            save(self._programs, Path(path), weights, self._step, initial_seed(), self.seed)
 
     def memory(self) -> Memory:
         """The memory of the latest program, in bytes; prints as a short table."""
@@ -254,15 +321,18 @@ class Compiled(Displayed):
             store=sum(a.nbytes for a in self._store.values()),
             arena=int(self._programs.arena.memory.size),
             largest=tuple(self._latest.program.largest_buffers()),
+            slices=self._latest.slices,
         )
 
-    # pictures -------------------------------------------------------------------------------------------------------
     def picture(self, stage: str = "traced") -> Picture:
         """The latest program at a stage as plain data to draw: nodes, edges, modules, verdicts, broken paths."""
+        from .pictures import picture
+
         self.graph(stage)  # says what to do where nothing is traced yet
         assert self._latest is not None
         latest = self._latest
-        return picture(latest.stages, stage, latest.report, latest.traced.ledger.reentries)
+        stages = {name: latest.stages[name] for name in STAGES}
+        return picture(stages, stage, latest.report, latest.traced.ledger.reentries)
 
     def dot(self, stage: str = "traced", depth: int | None = None, repeats: bool = True, full: bool = False) -> Digraph:
         """The latest program at a stage as a `graphviz.Digraph`: `str(...)` is the DOT text, a notebook shows it, and
@@ -276,6 +346,34 @@ class Compiled(Displayed):
 
         return dot(shown(self.picture(stage), depth, repeats, full))
 
+    def profile(self, *batch: Any, entry: str | None = None, repeats: int = 10) -> Profile:
+        """Where the time of a program goes, measured on the arrays of a call: instruction by instruction and by thread,
+        beside the operations and bytes of each and what this machine can do at its best. Prints as a table;
+        `.trace(path)` writes it for Chrome or Perfetto.
+
+        entry     "step", "value_and_grad", "evaluate" or "forward"; by default what a call of this object does
+        repeats   runs with a clock between the instructions, each after one without; figures are medians
+
+        Nothing is trained: parameters, buffers, optimizer state and the number of steps are afterwards what they were,
+        bit by bit, which takes a copy of what the program updates. The peak is measured once in a process.
+        """
+        called = "step" if self.optimizer is not None else "forward"
+        entry = entry or called
+        if entry not in ("step", "value_and_grad", "evaluate", "forward"):
+            raise ValueError(f"entry is 'step', 'value_and_grad', 'evaluate' or 'forward', not {entry!r}")
+        if entry == "step" and self.optimizer is None:
+            raise TypeError("this program has no optimizer: profile(..., entry='value_and_grad')")
+        train = entry in ("step", "value_and_grad") or (
+            entry == called and self.model is not None and self.model.training
+        )
+        with self._lock:
+            variant, inputs = self._prepare(entry, train, batch)
+            if entry == "step":
+                self._tell_optimizer(variant, inputs)
+            from .runtime.measure import measure
+
+            return measure(variant.program, inputs, repeats, entry)
+
 
 def compile(
     model_or_fn: Any,
@@ -285,22 +383,36 @@ def compile(
     lint: str = "error",
     threads: int | None = None,
     cache: bool = True,
+    memory_budget: int | None = None,
+    microbatch: int | None = None,
 ) -> Compiled:
     """Compiles a Module or a function of arrays.
 
     model_or_fn   a Module, or a function of NumPy-like arrays
-    examples      arrays, or `gt.spec(("B", 64), "i64")`: trace now instead of at the first call
+    examples      arrays, or `gt.spec(("B", 64), "i64")`: trace now instead of at the first call. As in calls, tuples,
+                  lists and dicts of them are arguments too: `(h, c)`
     loss          `loss(model(*inputs), target)` -> float scalar, or `gt.objective(f)` with `f(model, *batch)`
     optimizer     gt.AdamW(lr=1e-3), ... or a function `(param, grad, state, scalars) -> (new_param, new_state)`
     lint          "error": a model in which a parameter cannot learn is refused with a LintError, and what may be meant
                   is a LintWarning; "warn": both are warnings; "off"
     threads       default: all CPUs of the process
-    cache         kept for tapes on disk
+    cache         whether the finished tape is looked up on disk and kept there, so that the next start is instant; see
+                  docs/cache.md and `explain()`
+    memory_budget bytes for activations, temporaries and gradients, which `memory().arena` tells (parameters and
+                  optimizer state come on top): where a batch needs more, forward and backward run over slices of it, as
+                  few as will do, and gradients are added up. MemoryBudgetError where it cannot be done with so little
+    microbatch    the most elements of the batch in a slice; slices are of one size, so it is the batch by a divisor
+
+    Slices change a result by the order of its sums only. They need a batch along the first axis of the inputs whose
+    elements do not depend on each other: MicrobatchError names the op and line where they do, as in batch norm.
 
     Called with loss and optimizer, the result takes one training step on `(*inputs, target)` and returns the loss;
     otherwise it returns the forward result.
     """
-    compiled = Compiled(model_or_fn, loss=loss, optimizer=optimizer, lint=lint, threads=threads)
+    compiled = Compiled(
+        model_or_fn, loss=loss, optimizer=optimizer, lint=lint, threads=threads, cache=cache,
+        memory_budget=memory_budget, microbatch=microbatch,
+    )  # fmt: skip
     if examples_or_specs:
         compiled.examples = examples_or_specs
         entry = "step" if optimizer is not None else "forward"
@@ -309,17 +421,60 @@ def compile(
     return compiled
 
 
+def load(path: str | Path, threads: int | None = None, seed: int | None = None, lr: Any = None) -> Compiled:
+    """A Compiled from a file that `save` or `gradtape compile` has written: it trains, evaluates and runs the programs
+    of the file, without the model's Python and without Numba. Machine code is loaded from it: load what you trust.
+
+    threads   default: all CPUs of the process
+    seed      of a file with weights="seed": other first weights than those of the seed it was saved with
+    lr        the learning rate: a number or a function of the step; default: what was saved
+
+    Raises ValueError where the file is damaged, or was compiled for another CPU or by another gradtape.
+    """
+    from .saving import load as read
+
+    programs, saved = read(Path(path), threads if threads is not None else available_cpus(), seed, lr)
+    compiled = object.__new__(Compiled)
+    compiled._begin(programs)
+    compiled.seed, compiled._step = saved.draws, saved.step
+    return compiled
+
+
 # helpers ------------------------------------------------------------------------------------------------------------
-def _as_array(x: Any, position: int) -> np.ndarray:
+def _as_arrays(x: Any, where: str, specs: bool = False, inside: bool = False) -> Any:
+    """An argument with arrays in the place of what is one. Dicts, and lists and tuples that hold arrays, are
+    containers, in which None, bools and strings stay what they are; lists of numbers are arrays."""
+    if isinstance(x, dict):
+        return {k: _as_arrays(v, f"{where}[{k!r}]", specs, True) for k, v in x.items()}
+    if not is_input(x):
+        return rebuild(x, [_as_arrays(v, f"{where}[{i}]", specs, True) for i, v in enumerate(x)])
+    if (specs and isinstance(x, Spec)) or (inside and (x is None or isinstance(x, (bool, str, bytes)))):
+        return x
+    return _as_array(x, where)
+
+
+def is_input(x: Any) -> bool:
+    """Whether an argument is one input: an array, a number, (nested) lists of numbers; not a container of arrays."""
+    if isinstance(x, (list, tuple)):
+        return all(is_input(i) and (isinstance(i, np.generic) or not is_whole(i)) for i in x)
+    return not isinstance(x, dict)
+
+
+def is_whole(x: Any) -> bool:
+    return isinstance(x, Spec) or hasattr(x, "__array__")
+
+
+def _as_array(x: Any, where: str) -> np.ndarray:
     try:
         array = np.asarray(x)
     except ValueError:
-        raise TypeError(f"argument {position}: the lists in {shown(x)} are not equally long") from None
+        raise TypeError(f"{where}: the lists in {shown(x)} are not equally long") from None
     if array.dtype.kind not in "fiub":
         fact = objection(x) or f"an array of dtype {array.dtype} is not one of numbers"
-        raise TypeError(f"argument {position}: {fact}")
+        raise TypeError(f"{where}: {fact}")
     if array.dtype == np.float16:
-        raise TypeError(f"argument {position}: dtype float16 is not one of {', '.join(DTYPES)}; write x.astype('f4')")
+        listed = ", ".join(DTYPES)
+        raise TypeError(f"{where}: dtype float16 is not one of {listed}; write x.astype('float32')")
     if array.dtype not in DTYPES.values():
         array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float64)
     if not isinstance(x, (np.ndarray, np.generic)) and array.dtype == np.float64:
@@ -332,9 +487,8 @@ __all__ = [
     "GradientError",
     "IndexOutOfRange",
     "Last",
-    "LintError",
-    "LintWarning",
     "NotFinite",
     "compile",
+    "load",
     "objective",
 ]

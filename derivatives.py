@@ -7,19 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from .compiler import Compiled, GradientError
+from .compiler import Compiled, GradientError, is_input
+from .ir.graph import Value
+from .ir.op import OPS
 from .ir.types import DTYPES, shown
 from .passes.autodiff import gradients
 from .tracer.module import Module
 from .tracer.state import current_trace
+from .tracer.structure import Structure, changed, flatten
 
 
 def value_and_grad(fn: Any, argnums: int | Sequence[int] = 0) -> Callable[..., tuple[Any, Any]]:
     """(value, gradient) of a scalar function of arrays, value first; inside a trace it can be differentiated again.
 
-    argnums: which arguments; an int gives one gradient, several give a tuple. For a Module the gradients are a dict by
-    parameter path, and the module's output is the scalar. Raises TypeError where the function returns no float scalar,
-    GradientError where it does not depend on an argument.
+    argnums: which arguments; an int gives one gradient, several give a tuple. The gradient of a tuple, list or dict of
+    arrays is one of gradients, zeros for arrays in it that the function does not use. For a Module the gradients are a
+    dict by parameter path, and the module's output is the scalar. Raises TypeError where the function returns no float
+    scalar, GradientError where it does not depend on an argument.
     """
     if isinstance(fn, Module):
         return Compiled(fn).value_and_grad
@@ -31,25 +35,45 @@ def value_and_grad(fn: Any, argnums: int | Sequence[int] = 0) -> Callable[..., t
         running = current_trace()
         assert running is not None
         builder = running.builder
-        args: Any = tuple(a if hasattr(a, "_builder") else builder.wrap(builder.operand(a)) for a in given)
+
+        def traced(a: Any) -> Any:
+            fixed = a is None or isinstance(a, (str, bytes))
+            return a if hasattr(a, "_builder") or fixed else builder.wrap(builder.operand(a))
+
+        args: Any = tuple(changed(a, is_input, traced) for a in given)
         first = len(builder.nodes)
+        wrt: list[Any] = []
+        places: list[Structure] = []
         for number in numbers:
             if not -len(args) <= number < len(args):
                 raise TypeError(f"argnums names argument {number}, and there are {len(args)}")
-            if not args[number].type.is_float:
-                kind = args[number].type
-                raise TypeError(f"argument {number} is {kind}: only floats have a gradient; write x.astype('float32')")
+            place, leaves = flatten(args[number], str(number), lambda a: hasattr(a, "_builder"))
+            for name, leaf in leaves:
+                if not leaf.type.is_float:
+                    fact = f"argument {name} is {leaf.type}: only floats have a gradient"
+                    raise TypeError(f"{fact}; write x.astype('float32')")
+            wrt += [leaf._value for _, leaf in leaves]
+            places.append(place)
+
+        def or_zeros(g: Any, of: Value) -> Any:  # a part of a container that is not used
+            if g is None:
+                g = builder.emit(OPS["full"], (), {"shape": of.type.shape, "value": 0.0, "dtype": of.type.dtype})
+            return g
+
         value: Any = fn(*args)
         if not hasattr(value, "_builder") or value.shape != () or not value.type.is_float:
             write = "; write .sum() or .mean()" if hasattr(value, "_builder") and value.shape != () else ""
             raise TypeError(f"the function must return a float scalar to have a gradient, not {shown(value)}{write}")
         seed = builder.wrap(builder.operand(np.ones((), DTYPES[value.type.dtype])))
-        wrt = [args[i]._value for i in numbers]
         found = gradients(builder, builder.nodes[first:], {value._value: seed}, wrt)
-        for number, g in zip(numbers, found, strict=True):
-            if g is None:
+        results = []
+        for number, place in zip(numbers, places, strict=True):
+            own, found = found[: len(place.names)], found[len(place.names) :]
+            if all(g is None for g in own):
                 raise GradientError(f"the function does not depend on argument {number} in a differentiable way")
-        return value, found[0] if isinstance(argnums, int) else tuple(found)
+            results.append(place.restore(dict(zip(place.names, map(or_zeros, own, wrt), strict=True))))
+            wrt = wrt[len(place.names) :]
+        return value, results[0] if isinstance(argnums, int) else tuple(results)
 
     compiled = Compiled(inside)
 

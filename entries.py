@@ -73,7 +73,7 @@ def input_names(target: Any, loss: Any, entry: str, count: int) -> list[str]:
     if isinstance(loss, objective) and entry != "forward":
         names = names[1:]
     elif loss is not None and entry != "forward":
-        names = names[: count - 1] + ["target"]
+        names = names[: count - 1] + [f"arg{i}" for i in range(len(names), count - 1)] + ["target"]
     names = [n if names.index(n) == i else f"{n}{i}" for i, n in enumerate(names)]
     return names[:count] if len(names) >= count else names + [f"arg{i}" for i in range(len(names), count)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,28 +13,24 @@ from typing import Any
 from .entries import only_output
 from .evidence import Subject, evidence_of, probe, retraces
 from .ir.graph import Graph, Operand
+from .ir.location import is_user_frame
 from .models.optim import Optimizer, as_optimizer
 from .passes.autodiff import GradientError
 from .passes.lint import LAYERS, Evidence, Report, make_report, run_rules
+from .passes.lint.report import allowed
 from .passes.rewrite import without_checkpoints
 from .tracer.module import Module
+from .tracer.rule_check import forgiving
 from .tracer.trace import Traced
 
 CHEAP = ("S", "K", "T")  # what compile applies: it has traced anyhow
 
 
 class LintError(GradientError):
-    """A model in which some parameter cannot learn as it should. `report` holds every finding; `traced` is the trace,
-    and `graph` the program, in which they are, where it is compiling that has refused it."""
+    """A model in which some parameter cannot learn as it should. `report` holds every finding."""
 
-    def __init__(
-        self,
-        report: Report,
-        fact: str = "this model cannot learn as it should",
-        traced: Traced | None = None,
-        graph: Graph | None = None,
-    ) -> None:
-        self.report, self.traced, self.graph = report, traced, graph
+    def __init__(self, report: Report, fact: str = "this model cannot learn as it should") -> None:
+        self.report = report
         super().__init__(f"{fact}\n{report}")
 
 
@@ -60,14 +57,15 @@ def lint(
         compiled, model_or_fn = model_or_fn, model_or_fn.target
         loss, optimizer = loss or compiled.loss, optimizer or compiled.optimizer
     subject = Subject(model_or_fn, loss, None if optimizer is None else as_optimizer(optimizer), example)
-    traced = subject.trace()
-    graph, root = program_of(traced, subject.entry)
-    evidence = evidence_of(traced, graph, root, subject.model, subject.optimizer)
-    if "D" in layers:
-        evidence = replace(evidence, retraces=retraces(subject, traced))
-    if "G" in layers:
-        alive = [p.path for p in evidence.trainable if evidence.flow.reaches(p.path)]
-        evidence = replace(evidence, probe=probe(subject, traced, alive))
+    with forgiving():
+        traced = subject.trace()
+        graph, root = program_of(traced, subject.entry)
+        evidence = evidence_of(traced, graph, root, subject.model, subject.optimizer)
+        if "D" in layers:
+            evidence = replace(evidence, retraces=retraces(subject, traced))
+        if "G" in layers:
+            alive = [p.path for p in evidence.trainable if evidence.flow.reaches(p.path)]
+            evidence = replace(evidence, probe=probe(subject, traced, alive))
     return report_on(evidence, layers)
 
 
@@ -85,6 +83,14 @@ def report_on(evidence: Evidence, layers: Sequence[str] = CHEAP) -> Report:
     return make_report(evidence, run_rules(evidence, layers), layers)
 
 
+def examine(traced: Traced, graph: Graph, model: Module | None, optimizer: Optimizer | None) -> tuple[Report, bool]:
+    """What the cheap layers say of a program with a loss, and whether a comment has silenced something."""
+    graph = without_checkpoints(graph)
+    evidence = evidence_of(traced, graph, graph.output("loss"), model, optimizer)
+    findings = run_rules(evidence, CHEAP)
+    return make_report(evidence, findings, CHEAP), any(allowed(f) for f in findings)
+
+
 _tolerating: ContextVar[bool] = ContextVar("tolerating", default=False)
 
 
@@ -98,28 +104,25 @@ def tolerating() -> Iterator[None]:
         _tolerating.reset(token)
 
 
-def judge(traced: Traced, graph: Graph, model: Module | None, optimizer: Optimizer | None, level: str) -> Report | None:
-    """What compile makes of a program with a loss: refuses it, warns, or says nothing, as `level` has it."""
-    if level == "off":
-        return None
-    graph = without_checkpoints(graph)
-    report = report_on(evidence_of(traced, graph, graph.output("loss"), model, optimizer))
+def enforce(report: Report, level: str, fact: str = "this model cannot learn as it should") -> None:
+    """What compile makes of a report: refuses the program, warns, or says nothing, as `level` has it."""
     if report.errors and level == "error" and not _tolerating.get():
-        raise LintError(report, traced=traced, graph=graph)
+        raise LintError(report, fact)
     if any(f.severity != "info" for f in report.findings):
-        warnings.warn(str(report), LintWarning, stacklevel=6)
-    return report
+        warnings.warn(str(report), LintWarning, stacklevel=_frames_to_the_user())
 
 
 def judge_forward(traced: Traced, graph: Graph, level: str) -> None:
     """The same for a program without backward: nobody has to learn, but what Python computed from the arrays of the
     first call must not stand in it as a constant."""
-    ledger = traced.ledger
-    if level == "off" or not (ledger.reentries or ledger.stale):
-        return
-    evidence = replace(evidence_of(traced, graph, None), params=())
-    report = report_on(evidence)
-    if report.errors and level == "error" and not _tolerating.get():
-        raise LintError(report, "this program would keep what it should compute", traced, traced.graph)
-    if any(f.severity != "info" for f in report.findings):
-        warnings.warn(str(report), LintWarning, stacklevel=6)
+    if level != "off":
+        evidence = replace(evidence_of(traced, graph, None), params=())
+        enforce(report_on(evidence), level, "this program would keep what it should compute")
+
+
+def _frames_to_the_user() -> int:
+    """The stacklevel at which a warning of the caller names the user's line."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and not is_user_frame(frame):
+        frame, level = frame.f_back, level + 1
+    return level

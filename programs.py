@@ -9,45 +9,77 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .entries import entry_function, graph_name, input_names, only_output, update_graph
+from .finished.lookup import Judged, Origin, Verdict, finish
+from .finished.parts import Finished
+from .finished.recipe import DERIVED, Recipe
 from .ir.dims import Dim, bind_shape
 from .ir.graph import Graph
 from .ir.tape import Tape
 from .ir.types import DTYPES, TensorType, dtype_name
-from .linting import judge, judge_forward
 from .models.optim import Optimizer
-from .passes.autodiff import GradientError, differentiate
-from .passes.hoist import hoist
-from .passes.lint import Report
-from .passes.lower import lower
-from .passes.optimize import Update, apply_updates, state_name
-from .passes.rewrite import expand
-from .passes.simplify import simplify
-from .runtime.program import Arena, GuardViolation, Program, compile_tape
+from .passes.autodiff import GradientError
+from .passes.optimize import Update, state_name
+from .planning import Limits
+from .runtime.cache import Cache
+from .runtime.program import Arena, GuardViolation, Program
 from .store import Store
 from .tracer.module import Module, Parameter
-from .tracer.trace import Spec, Traced, trace
+from .tracer.structure import flatten
+from .tracer.trace import Spec, Traced, is_array, trace
+
+if TYPE_CHECKING:
+    from .passes.lint import Report
 
 STAGES = ("traced", "differentiated", "fused", "tape")
 
 
+class Stages(dict):  # type: ignore[type-arg]
+    """The stages of a program by name. Those that a tape from the cache has skipped are made when they are asked
+    for."""
+
+    def __init__(self, recipe: Recipe, **known: Graph | Tape) -> None:
+        super().__init__(traced=recipe.graph, **known)
+        self.recipe = recipe
+
+    def __missing__(self, stage: str) -> Graph | Tape:
+        from .finished.building import differentiated, fused
+
+        if stage == "differentiated":
+            self[stage] = differentiated(self.recipe)
+        else:
+            self[stage] = fused(self.recipe, self["differentiated"])[0]
+        return self[stage]
+
+
 @dataclass
 class Variant:
-    """A traced program with its stages; `program` is built at its first run."""
+    """A traced program with its stages and its tape, ready to run. `scalars` is what a step tells the optimizer: the
+    rate of a group, or the step; `origin` says where the tape is from."""
 
     traced: Traced
-    stages: dict[str, Graph | Tape]
+    stages: Stages
     program: Program
     names: tuple[str, ...]
     types: tuple[TensorType, ...]
-    scalars: tuple[
-        tuple[str, np.dtype, int | None], ...
-    ]  # what a step tells the optimizer: the rate of a group, or step
-    report: Report | None = None
+    scalars: tuple[tuple[str, np.dtype, int | None], ...]
+    origin: Origin
+    verdict: Verdict
+    finished: Finished
+
+    @property
+    def slices(self) -> int:
+        """Of its batch."""
+        return self.finished.slices
+
+    @property
+    def report(self) -> Report | None:
+        """What the lint said when it was compiled; None for a program that was not linted."""
+        return self.verdict.report
 
     def fits(self, arrays: Sequence[np.ndarray]) -> bool:
         dims: dict[str, int] = {}
@@ -71,57 +103,81 @@ class Family:
 class Programs:
     """The programs of one target. `families` holds them by entry, mode, dtypes and ranks, and what is trainable."""
 
-    def __init__(self, target: Any, loss: Any, optimizer: Optimizer | None, lint: str, threads: int) -> None:
+    def __init__(
+        self,
+        target: Any,
+        loss: Any,
+        optimizer: Optimizer | None,
+        lint: str,
+        threads: int,
+        limits: Limits,
+        cache: Cache | None = None,
+    ) -> None:
         self.target = target
         self.model = target if isinstance(target, Module) else None
         self.loss = loss
         self.optimizer = optimizer
         self.lint_level = lint
         self.threads = threads
+        self.limits = limits
+        self.cache = cache
         self.store = Store(self.model)
         self.arena = Arena()
         self.families: dict[tuple, Family] = {}
         self._exact: dict[tuple, Variant] = {}  # by everything that decides, sizes too: the quick way
 
-    def variant(self, entry: str, train: bool, arrays: Sequence[Any]) -> Variant:
-        """The program that serves an entry for arrays or specs, traced and compiled where there is none yet."""
+    def variant(self, entry: str, train: bool, args: Sequence[Any]) -> tuple[Variant, list[Any]]:
+        """The program that serves an entry for arguments, traced and compiled where there is none yet, and the arrays
+        (or specs) in them, in the order of its inputs."""
+        if all(isinstance(a, (np.ndarray, Spec)) for a in args):  # the quick way
+            return self._variant(entry, train, args, args, ""), list(args)
+        structure, leaves = flatten(args, "", is_array)
+        arrays = [leaf for _, leaf in leaves]
+        return self._variant(entry, train, args, arrays, repr(structure.tree)), arrays
+
+    def _variant(self, entry: str, train: bool, args: Sequence[Any], arrays: Sequence[Any], nesting: str) -> Variant:
         kinds = tuple((dtype_name(a.dtype), len(a.shape)) for a in arrays)
         derived = entry in ("step", "value_and_grad")
         if derived and self.model is None and not self.store.parameters:
-            self.store.note(self._trace(entry, train, arrays, {}))  # what a function trains is known once it is traced
-        key = (entry, train, kinds, self.store.trainable() if derived else (), self.store.modes())
+            self.store.note(self._trace(entry, train, args, {}))  # what a function trains is known once it is traced
+        key = (entry, train, kinds, nesting, *self.store.read_by_python(derived))
         family = self.families.setdefault(key, Family())
         shapes = tuple(tuple(a.shape) for a in arrays)
         if (key, shapes) in self._exact:
             return self._exact[key, shapes]
         if any(isinstance(a, Spec) for a in arrays):
-            family.variants.append(self._build(entry, train, arrays, {}))
-            return family.variants[-1]
+            sizes = (f"{d} {d.min} {d.max}" if isinstance(d, Dim) else str(d) for a in arrays for d in a.shape)
+            asked = (key, tuple(sizes))
+            if asked not in self._exact:
+                self._exact[asked] = self._build(entry, train, args, {})
+                family.variants.append(self._exact[asked])
+            return self._exact[asked]
         for variant in family.variants:
             if variant.fits(arrays):
                 self._exact[key, shapes] = variant
                 return variant
         family.shapes.append(shapes)
-        dims = _symbolic_axes(family.shapes)
+        dims = {} if self.limits else _symbolic_axes(family.shapes)  # a batch is cut by numbers
         try:
-            variant = self._build(entry, train, arrays, dims)
+            variant = self._build(entry, train, args, dims)
         except (TypeError, ValueError):
             family.shapes.pop()
             if not dims:
                 raise
             # with the sizes of this call alone: it works, or its error has numbers in it
-            variant = self._build(entry, train, arrays, {})
+            variant = self._build(entry, train, args, {})
         if not variant.fits(arrays):
             raise GuardViolation(f"the traced program does not serve the shapes {shapes} it was traced for")
         family.variants.append(variant)
         return variant
 
-    def _trace(self, entry: str, train: bool, arrays: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Traced:
-        names = input_names(self.target, self.loss, entry, len(arrays))
-        axes = {names[arg]: {a: d for (g, a), d in dims.items() if g == arg} for arg, _ in dims}
+    def _trace(self, entry: str, train: bool, args: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Traced:
+        names = input_names(self.target, self.loss, entry, len(args))
+        paths = [path for name, arg in zip(names, args, strict=True) for path, _ in flatten(arg, name, is_array)[1]]
+        axes = {paths[number]: {a: d for (n, a), d in dims.items() if n == number} for number, _ in dims}
         return trace(
             entry_function(self.target, self.loss, entry),
-            *arrays,
+            *args,
             module=self.model,
             name=graph_name(self.target),
             train=train,
@@ -130,81 +186,95 @@ class Programs:
             known=self.store.names,
         )
 
-    def _build(self, entry: str, train: bool, arrays: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Variant:
-        traced = self._trace(entry, train, arrays, dims)
+    def _build(self, entry: str, train: bool, args: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Variant:
+        traced = self._trace(entry, train, args, dims)
         self.store.note(traced)
+        recipe = self._recipe(entry, traced)
+        judged = Judged(traced, recipe, self.model, self.optimizer if entry == "step" else None, self.lint_level)
+        try:
+            self._check(judged)
+            made, verdict, origin = finish(recipe, judged, self.threads, self.cache)
+        except GradientError as error:
+            judged.explain(error)
+            raise
+        tape = made.tape
+        self._add_states({name for name, index, _ in tape.inputs if tape.buffers[index].segment == "state"}, recipe)
+        program = Program(tape, made.objects, self.store, self.threads, self.arena)
+        inputs = traced.arguments.names
+        types = tuple(traced.graph.input(n).type for n in inputs)
+        return Variant(
+            traced, Stages(recipe, tape=tape), program, inputs, types, scalars_of(tape), origin, verdict, made
+        )
+
+    def _recipe(self, entry: str, traced: Traced) -> Recipe:
         graph = traced.graph
         if entry != "forward":
             graph = graph.replace(outputs=(("loss", only_output(graph)),))
-        forward = graph
-        stages: dict[str, Graph | Tape] = {"traced": forward}
-        checks: tuple[str, ...] = ()
-        report: Report | None = None
-        if entry in ("step", "value_and_grad"):
-            optimizer = self.optimizer if entry == "step" else None
-            report = judge(traced, graph, self.model, optimizer, self.lint_level)
-            try:
-                graph = self._differentiate(graph)
-                stages["differentiated"] = graph
-                graph = self._optimize(graph) if entry == "step" else graph
-            except GradientError as error:
-                error.traced, error.graph, error.report = traced, forward, report
-                raise
-        else:
-            judge_forward(traced, graph, self.lint_level)
-            stages["differentiated"] = graph
+        trainable: tuple[str, ...] = ()
+        updates: tuple[Update, ...] = ()
+        max_norm: float | None = None
+        if entry in DERIVED:
+            trainable = tuple(name for name in self.store.trainable() if name in graph.roles)
         if entry == "step":
-            checks = ("loss", "grad_norm")
-        graph = simplify(hoist(simplify(expand(simplify(graph)))))
-        stages["fused"] = graph
-        tape = lower(graph, checks)
-        stages["tape"] = tape
-        program = Program(tape, compile_tape(tape), self.store, self.threads, self.arena)
-        inputs = traced.arguments.names
-        return Variant(
-            traced, stages, program, inputs, tuple(traced.graph.input(n).type for n in inputs), _scalars(tape), report
-        )
-
-    def _differentiate(self, graph: Graph) -> Graph:
-        trainable = [name for name in self.store.trainable() if name in graph.roles]
-        if not trainable:
-            what = "model" if self.model is not None else "function"
-            raise GradientError(f"the {what} has no trainable parameters: nothing to differentiate")
-        return differentiate(graph, "loss", trainable)
+            assert self.optimizer is not None
+            updates, max_norm = self._updates(trainable), self.optimizer.max_norm
+        return Recipe(entry, graph, trainable, updates, max_norm, self.limits, self.threads)
 
     # the optimizer --------------------------------------------------------------------------------------------------
-    def _optimize(self, graph: Graph) -> Graph:
+    def _updates(self, trainable: Sequence[str]) -> tuple[Update, ...]:
+        """The update of every parameter that the optimizer holds, in the order of the parameters."""
         assert self.optimizer is not None
         parameters = dict(self.store.parameters)
         names = {id(p): name for name, p in parameters.items()}
-        reached = {name.removeprefix("grad:") for name, _ in graph.outputs if name.startswith("grad:")}
         owner: dict[str, int] = {}
         for index, (params, _) in enumerate(self.optimizer.groups):
             for p in parameters.values() if params is None else params:
-                if id(p) not in names:
-                    raise ValueError(
-                        f"the optimizer holds a parameter of shape {p.data.shape} that is not in the model"
-                    )
-                owner.setdefault(names[id(p)], index)
-        updates = [self._update(name, parameters[name], owner[name]) for name in reached if name in owner]
-        if not updates:
-            raise GradientError("the optimizer holds none of the parameters that get a gradient")
-        order = list(parameters)
-        updates.sort(key=lambda u: order.index(u.param))
-        return apply_updates(graph, updates, self.optimizer.max_norm)
+                if id(p) in names:
+                    owner.setdefault(names[id(p)], index)
+        rules: dict[tuple, Graph] = {}  # one for all parameters of a kind: a trace takes a millisecond
+        return tuple(
+            self._update(name, parameters[name], owner[name], rules)
+            for name in parameters
+            if name in owner and name in trainable
+        )
 
-    def _update(self, name: str, parameter: Parameter, group: int) -> Update:
-        """The traced rule of one parameter; its state arrays join the store."""
+    def _check(self, judged: Judged) -> None:
+        """Raises what the lint says of a program that trains nothing, or whose optimizer holds a parameter of another
+        model; where it says nothing, GradientError or ValueError."""
+        recipe = judged.recipe
+        if recipe.entry in DERIVED and not recipe.trainable:
+            judged.anew()
+            what = "model" if self.model is not None else "function"
+            raise GradientError(f"the {what} has no trainable parameters: nothing to differentiate")
+        known = {id(p) for _, p in self.store.parameters}
+        groups = self.optimizer.groups if recipe.entry == "step" and self.optimizer is not None else []
+        for p in (p for params, _ in groups for p in params or () if id(p) not in known):
+            judged.anew()
+            raise ValueError(f"the optimizer holds a parameter of shape {p.data.shape} that is not in the model")
+
+    def _update(self, name: str, parameter: Parameter, group: int, rules: dict[tuple, Graph]) -> Update:
+        """The traced rule of one parameter."""
         assert self.optimizer is not None
-        hyper = self.optimizer.groups[group][1]
-        optimizer = self.optimizer.with_options(hyper)
+        optimizer = self.optimizer.with_options(self.optimizer.groups[group][1])
         state = optimizer.init(parameter.data)
-        for key, value in state.items():
-            self.store.add(state_name(key, name), value)
         kind = dtype_name(parameter.data.dtype)
         types = {k: TensorType(dtype_name(v.dtype), v.shape) for k, v in state.items()}
         scalars = {"lr": f"optimizer.lr.{group}.{kind}", "count": f"optimizer.step.{kind}"}
-        return Update(name, update_graph(optimizer, parameter.data, state), types, scalars)
+        key = (group, kind, parameter.shape, tuple((k, str(t)) for k, t in types.items()))
+        if key not in rules:
+            rules[key] = update_graph(optimizer, parameter.data, state)
+        return Update(name, rules[key], types, scalars)
+
+    def _add_states(self, names: set[str], recipe: Recipe) -> None:
+        """The optimizer's arrays of these names, as they are before the first step."""
+        parameters = dict(self.store.parameters)
+        for update in recipe.updates:
+            missing = [key for key in update.state if state_name(key, update.param) in names - self.store.keys()]
+            if missing:
+                assert self.optimizer is not None
+                initial = self.optimizer.init(parameters[update.param].data)
+                for key in missing:
+                    self.store.add(state_name(key, update.param), initial[key])
 
     def make_state(self) -> None:
         """Optimizer state exists from the first step on; whoever reads or writes it earlier makes it."""
@@ -219,7 +289,7 @@ class Programs:
 
 
 # helpers ------------------------------------------------------------------------------------------------------------
-def _scalars(tape: Tape) -> tuple[tuple[str, np.dtype, int | None], ...]:
+def scalars_of(tape: Tape) -> tuple[tuple[str, np.dtype, int | None], ...]:
     """The runtime scalars of an optimizer: `optimizer.lr.<group>.<dtype>` and `optimizer.step.<dtype>`."""
     out: list[tuple[str, np.dtype, int | None]] = []
     for name, index, value_type in tape.inputs:
@@ -230,7 +300,7 @@ def _scalars(tape: Tape) -> tuple[tuple[str, np.dtype, int | None], ...]:
 
 
 def _symbolic_axes(shapes: Sequence[tuple[tuple[int, ...], ...]]) -> dict[tuple[int, int], Dim]:
-    """(argument, axis) -> Dim for axes whose size has differed between calls; sizes that always agreed share one."""
+    """(array, axis) -> Dim for axes whose size has differed between calls; sizes that always agreed share one."""
     columns: dict[tuple[int, int], tuple[int, ...]] = {}
     for arg, shape in enumerate(shapes[0]):
         for axis in range(len(shape)):

@@ -26,7 +26,8 @@ class Watch:
     """What has been seen so far. `report` holds the findings and a verdict on every parameter; with `warn` a finding is
     a LintWarning when it first shows.
 
-    A look costs a gradient and a forward pass by the interpreter: choose `every` so that it does not matter.
+    A look costs a gradient and a forward pass by the interpreter: choose `every` so that it does not matter. What is
+    inside of a scan has other numbers in every round, and is not looked at; its weights and gradients are.
     """
 
     def __init__(self, compiled: Any, every: int, warn: bool) -> None:

@@ -18,6 +18,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
@@ -31,8 +32,9 @@ MODULES = {"gradtape": "gradtape", "products": "gradtape", "torch": "torch", "to
 
 
 # a contestant's process ---------------------------------------------------------------------------------------------
-def serve(run: Callable[[list], list], batches: Any) -> None:
-    """Answers every line `n` on stdin with n steps: seconds, CPU seconds, losses, peak memory."""
+def serve(run: Callable[[list], list], batches: Any, memory: Callable[[], float] | None = None) -> None:
+    """Answers every line `n` on stdin with n steps: seconds, CPU seconds, losses, and memory in MiB, the peak of the
+    process if nothing else is given."""
     position = 0
     for line in sys.stdin:
         count = int(line)
@@ -41,9 +43,13 @@ def serve(run: Callable[[list], list], batches: Any) -> None:
         cpu, start = time.process_time(), time.perf_counter()
         losses = run(chosen)
         seconds = time.perf_counter() - start
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         answer = {"seconds": seconds / count, "wall": seconds, "cpu": time.process_time() - cpu}
-        print(json.dumps({**answer, "losses": losses, "memory": memory}), flush=True)
+        print(json.dumps({**answer, "losses": losses, "memory": (memory or peak_memory)()}), flush=True)
+
+
+def peak_memory() -> float:
+    """The most that this process has held, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def products_only(step, batch):
@@ -81,7 +87,9 @@ def products_only(step, batch):
 class Contestant:
     def __init__(self, script: str, name: str, config: str, threads: int) -> None:
         self.name, self.seconds, self.thrown, self.memory = name, [], 0, 0.0
+        self.cache = tempfile.TemporaryDirectory()  # empty, so that a cold start is one; start.py has the others
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
+        environment["GRADTAPE_CACHE_DIR"] = str(Path(self.cache.name) / "cache")
         start = time.perf_counter()
         self.process = subprocess.Popen(
             [sys.executable, script, "--worker", name, config, str(threads)],
@@ -113,6 +121,7 @@ class Contestant:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+        self.cache.cleanup()
 
 
 def busy_seconds() -> float:

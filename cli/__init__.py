@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import click
 
+from .cache import cache_command
 from .generate import generate_command
 from .graph import graph_command
 from .lint import explain_command, lint_command
+from .profile import profile_command
+from .tape import compile_command, show_command
 from .train import train_command
 
 
@@ -21,3 +24,7 @@ main.add_command(graph_command)
 main.add_command(generate_command)
 main.add_command(lint_command)
 main.add_command(explain_command)
+main.add_command(compile_command)
+main.add_command(show_command)
+main.add_command(cache_command)
+main.add_command(profile_command)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,8 +35,7 @@ def lint_command(target: str, layers: str, table: bool, json_file: Path | None, 
     Layers: S graph, K shapes and ranges, T what left the graph, D traces compared, G gradients measured. Ends with
     status 1 where there is an error.
     """
-    from ..compiler import LintError
-    from ..linting import lint
+    from ..linting import LintError, lint
 
     try:
         compiled = load_compiled(target)
@@ -104,13 +104,18 @@ def _table(report: Report):
 @click.command("explain")
 @click.argument("code")
 def explain_command(code: str) -> None:
-    """Print the page of a finding's code, such as GT-A01: what is broken, what is right, and why."""
+    """Print the page of a code, such as GT-A01: what is broken, what is right, and why; or what guards against it."""
     from ..passes.lint import RULES
+    from ..passes.lint.catalogue import BY_CODE
 
     wanted = code.upper()
     wanted = wanted if wanted.startswith("GT-") else f"GT-{wanted}"
-    if wanted not in RULES:
-        listed = ", ".join(sorted(RULES))
+    known = BY_CODE.get(wanted.removeprefix("GT-"))
+    if wanted in RULES:
+        rule = RULES[wanted]
+        click.echo(f"{rule.code} {rule.severity}: {rule.title}\n\n{rule.page}")
+    elif known is not None:
+        click.echo(f"{wanted} {known.verdict}: {known.title}\n\n{textwrap.fill(known.note, 118)}")
+    else:
+        listed = ", ".join(sorted({*RULES, *(c.rule for c in BY_CODE.values())}))
         raise click.ClickException(f"there is no code {code}; there are {listed}")
-    rule = RULES[wanted]
-    click.echo(f"{rule.code} {rule.severity}: {rule.title}\n\n{rule.page}")

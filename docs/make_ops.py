@@ -31,7 +31,9 @@ from gradtape.tracer import numpy_protocol
 
 HERE = Path(__file__).resolve().parent
 TARGET = HERE / "ops.md"
-sys.path.insert(0, str(HERE.parent / "tests"))
+sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
+from markdown_text import escaped, fenced, table_of  # noqa: E402
+
 import rows  # noqa: E402, F401  (fills ROWS)
 from cases import ROWS, Case  # noqa: E402
 from fuzz_torch import TORCH  # noqa: E402
@@ -172,7 +174,7 @@ def source(function: Callable[..., Any]) -> str:
 
 
 def code(function: Callable[..., Any]) -> list[str]:
-    return ["", textwrap.indent(f"```python\n{source(function)}\n```", "  ")]
+    return ["", textwrap.indent(fenced(source(function)), "  ")]
 
 
 def kernels(op: str) -> list[str]:
@@ -234,17 +236,11 @@ def kind_of(op: Op) -> str:
 
 
 def index(ops: Iterable[Op]) -> list[str]:
-    lines = ["| op | formula | derivative | runs as |", "| --- | --- | --- | --- |"]
+    lines = []
     for op in ops:
-        formula = escaped(op.formula).replace("|", r"\|")
         gradient = "yes" if op.nondiff is None else op.nondiff.kind
-        lines.append(f"| [{op.name}](#{op.name}) | {formula} | {gradient} | {kind_of(op)} |")
-    return lines
-
-
-def escaped(text: str) -> str:
-    """Text whose stars and angles Markdown leaves alone."""
-    return text.replace("*", r"\*").replace("<", r"\<")
+        lines.append((f"[{op.name}](#{op.name})", escaped(op.formula), gradient, kind_of(op)))
+    return table_of(("op", "formula", "derivative", "runs as"), lines)
 
 
 def entry(op: Op) -> list[str]:

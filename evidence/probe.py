@@ -13,6 +13,8 @@ import numpy as np
 
 from ..ir.graph import Graph, Node, Value
 from ..ir.interp import Interpreter
+from ..ir.location import Location
+from ..ir.replay import first_spoiled
 from ..ir.types import DTYPES
 from ..models.optim import Optimizer
 from ..passes.autodiff import differentiate
@@ -35,19 +37,24 @@ Arrays = dict[str, np.ndarray]
 
 def probe(subject: Subject, traced: Traced, trainable: list[str]) -> Probe:
     """Measures the gradients of the parameters in `trainable`; what stops it is told as `refusal`."""
-    with subject.untouched(traced), np.errstate(all="ignore"):
-        try:
-            return _Run(_small(subject, traced), trainable).probe()
-        except Exception as error:  # the user's Python may end in any way
-            return Probe(refusal=f"{type(error).__name__}: {error}")
+    if not trainable:
+        return Probe(refusal="no parameter gets a gradient")
+    small, found = _small(subject, traced), Probe()
+    for each in [small] if small is subject else [small, subject]:  # indices may need the sizes of the example
+        with subject.untouched(traced), np.errstate(all="ignore"):
+            try:
+                return _Run(each, trainable).probe()
+            except Exception as error:  # the user's Python may end in any way
+                found = Probe(refusal=f"{type(error).__name__}: {error}")
+    return found
 
 
 # a small shape -------------------------------------------------------------------------------------------------------
 def _small(subject: Subject, traced: Traced) -> Subject:
     """The subject with the smallest of some shapes that its Python takes."""
-    for example in (_cut(subject.example, BATCH, LENGTH), _cut(subject.example, BATCH, None)):
-        smaller = replace(subject, example=example)
-        if all(np.shape(a) == np.shape(b) for a, b in zip(example, subject.example, strict=True)):
+    for length in (LENGTH, None):
+        smaller = replace(subject, example=_cut(subject, BATCH, length))
+        if all(np.shape(a) == np.shape(b) for (_, a), (_, b) in zip(smaller.arrays, subject.arrays, strict=True)):
             continue
         with subject.untouched(traced):
             try:
@@ -59,16 +66,16 @@ def _small(subject: Subject, traced: Traced) -> Subject:
     return subject
 
 
-def _cut(example: tuple[Any, ...], batch: int, length: int | None) -> tuple[Any, ...]:
-    arrays = [np.asarray(a) for a in example]
+def _cut(subject: Subject, batch: int, length: int | None) -> tuple[Any, ...]:
+    arrays = [np.asarray(a) for _, a in subject.arrays]
     ids = {a.shape[1] for a in arrays if a.ndim >= 2 and a.dtype.kind in "iu"}
-    out = []
-    for a in arrays:
+
+    def cut(example: Any) -> np.ndarray:
+        a = np.asarray(example)
         a = a[:batch] if a.ndim else a
-        if length is not None and a.ndim >= 2 and a.shape[1] in ids:
-            a = a[:, :length]
-        out.append(a)
-    return tuple(out)
+        return a[:, :length] if length is not None and a.ndim >= 2 and a.shape[1] in ids else a
+
+    return subject.changed(cut)
 
 
 # the run -------------------------------------------------------------------------------------------------------------
@@ -82,6 +89,7 @@ class _Measured:
     values: Arrays
     traced: Graph
     inputs: Arrays
+    spoiled: Location | None  # where the gradients of a finite loss become NaN or infinite
 
 
 class _Run:
@@ -106,7 +114,7 @@ class _Run:
             measured = (errors.get(path, 0.0), later.get(path, 0.0), moved.get(path, 0.0))
             found[path] = Gradient(_norm(g64), _norm(g32), _norm(g64 - g32), *measured)
         wrong = wrong_rules(exact.traced, {**exact.inputs, **exact.values}) if any(errors.values()) else []
-        return Probe(found, exact.values, wrong=wrong)
+        return Probe(found, exact.values, wrong=wrong, spoiled=exact.spoiled or single.spoiled)
 
     def measured(self, kind: str) -> _Measured:
         """Loss, gradients and all values of the program as it is now, by the interpreter."""
@@ -126,7 +134,12 @@ class _Run:
         grads = {k.removeprefix("grad:"): v for k, v in outputs.items() if k.startswith("grad:")}
         known = {v.name for n in traced.graph.nodes for v in n.outputs}
         kept = {k: v for k, v in values.items() if k in known}
-        return _Measured(full, float(outputs[root]), grads, kept, traced.graph, bound)
+        loss = float(outputs[root])
+        spoiled = None
+        if np.isfinite(loss) and not all(np.isfinite(g).all() for g in grads.values()):
+            first = first_spoiled(full, bound)
+            spoiled = first[0].location if first is not None else None
+        return _Measured(full, loss, grads, kept, traced.graph, bound, spoiled)
 
     def bound(self, traced: Traced, kind: str) -> Arrays:
         """The inputs of the scalar program."""
@@ -164,9 +177,7 @@ class _Run:
         """The arrays of the call, floats in the precision of the run."""
         if kind != "f64":
             return self.subject.example
-        return tuple(
-            np.asarray(a, np.float64) if np.asarray(a).dtype.kind == "f" else a for a in self.subject.example
-        )  # fmt: skip
+        return self.subject.changed(lambda a: np.asarray(a, np.float64) if np.asarray(a).dtype.kind == "f" else a)
 
     # finite differences -----------------------------------------------------------------------------------------------
     def scalar(self) -> float:
@@ -259,7 +270,7 @@ class _Run:
         for number in (1, 2):
             for p in wanted:
                 group = _group(optimizer, self.parameters[p])
-                if group is None:
+                if group is None or p not in gradients:  # Python took another way this time
                     continue
                 rule = optimizer.with_options(optimizer.groups[group][1])
                 scalars = {"lr": optimizer.learning_rate(number, group), "step": float(number)}

@@ -10,7 +10,7 @@ import numpy as np
 from ..entries import update_graph
 from ..ir.graph import Graph, Operand
 from ..ir.location import Location
-from ..models.optim import Optimizer, written_update
+from ..models.optim import RATES_AT, Optimizer, written_update
 from ..passes.lint.evidence import Crossings, Evidence, Group, Param
 from ..tracer.module import Module, Parameter
 from ..tracer.names import name_in
@@ -18,7 +18,6 @@ from ..tracer.trace import Traced
 from .source import last_return
 
 SHAPES = 32  # kinds of parameters for which an update is traced
-RATES_AT = (1, 2, 3, 10, 100, 1000, 10000)  # the steps whose learning rates the rules see
 
 
 def evidence_of(
@@ -37,12 +36,12 @@ def evidence_of(
     params += [
         _param(path, p, model is None, [], optimizer, omitted)
         for path, p in traced.captured.items()
-        if not _is_of_another_model(p, traced, model)
+        if p.in_trace or not _is_of_another_model(p, traced, model)
     ]
     ledger = traced.ledger
     crossings = Crossings(
         ledger.escapes, ledger.reentries, ledger.leaves, ledger.stores, ledger.writes, ledger.refusals, ledger.stale,
-        ledger.cuts,
+        ledger.cuts, ledger.mismatches,
     )  # fmt: skip
     buffers = {path: np.asarray(b.array) for path, b in traced.buffers.items()}
     known = {id(p) for p in (*named.values(), *traced.captured.values())}

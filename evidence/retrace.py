@@ -3,7 +3,7 @@ other mode, with a symbolic batch; and what then differs. A constant that moves 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from ..ir.crossings import Leak, Stale
 from ..ir.graph import Graph, Literal, Node
 from ..passes.lint.evidence import Change, Pinned, Retraces
 from ..passes.lint.finding import Site
+from ..passes.lint.unroll import all_constants
 from ..tracer.context import LeakedTensor
 from ..tracer.trace import Traced
 from .subject import Subject
@@ -82,7 +83,7 @@ def _perturbed(subject: Subject, traced: Traced, random: set[Site]) -> list[Chan
 
 def _with_other_inputs(subject: Subject, traced: Traced, random: set[Site]) -> list[Change]:
     """What changes with the numbers of the inputs; sizes stay."""
-    found = changes(traced, replace(subject, example=tuple(map(_other, subject.example))).trace())
+    found = changes(traced, replace(subject, example=subject.changed(_other)).trace())
     return [c for c in found if c.site not in random]
 
 
@@ -99,10 +100,11 @@ def changes(one: Traced, other: Traced) -> list[Change]:
     """The numbers that two traces of one program do not share, or the node at which they part ways."""
     found = []
     nodes, others = list(_nodes(one.graph)), list(_nodes(other.graph))
+    arrays, others_arrays = all_constants(one.graph), all_constants(other.graph)
     for a, b in zip(nodes, others, strict=False):
         if a.op != b.op or len(a.inputs) != len(b.inputs):
             return [*found, Change(a.output, Site.of(a.location), structure=True)]
-        if _differs(a, b, one.graph, other.graph):
+        if _differs(a, b, arrays, others_arrays):
             found.append(Change(a.output, Site.of(a.location)))
         elif _attributes_differ(a, b):
             found.append(Change(a.output, Site.of(a.location), attribute=True))
@@ -121,9 +123,9 @@ def _nodes(graph: Graph) -> Iterator[Node]:
         yield node
 
 
-def _differs(a: Node, b: Node, one: Graph, other: Graph) -> bool:
+def _differs(a: Node, b: Node, one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:
     if a.op == "constant":
-        x, y = one.constants[a.attrs["digest"]], other.constants[b.attrs["digest"]]
+        x, y = one[a.attrs["digest"]], other[b.attrs["digest"]]
         return x.shape != y.shape or not np.array_equal(x, y, equal_nan=x.dtype.kind == "f")
     numbers = [(x, y) for x, y in zip(a.inputs, b.inputs, strict=True) if isinstance(x, Literal)]
     if any(x != y for x, y in numbers):
@@ -142,9 +144,9 @@ def _attributes_differ(a: Node, b: Node) -> bool:
 
 def _pinned(subject: Subject) -> list[Pinned]:
     """Where the program depends on the size of its batch: the lines that need the number behind the first axis."""
-    sizes = {np.shape(a)[0] for a in subject.example if np.ndim(a)}
+    sizes = {np.shape(a)[0] for _, a in subject.arrays if np.ndim(a)}
     if len(sizes) != 1:
         return []
-    dims = {n: {0: "batch"} for n, a in zip(subject.names, subject.example, strict=True) if np.ndim(a)}
+    dims = {n: {0: "batch"} for n, a in subject.arrays if np.ndim(a)}
     graph = subject.trace(dims=dims).graph
     return [Pinned(g.where, str(g)) for g in graph.guards if g.op == "==" and g.where]

@@ -3,7 +3,7 @@ layers of evidence need, and left as it was."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,8 @@ from ..ir.types import DTYPES
 from ..models.optim import Optimizer
 from ..tracer import rng
 from ..tracer.module import Buffer, Module, Parameter
-from ..tracer.trace import Spec, Traced, trace
+from ..tracer.structure import changed, flatten
+from ..tracer.trace import Spec, Traced, is_array, trace
 
 DRAWN = {"batch": 2, "other": 8}  # sizes of symbolic axes: of the first one, and of those after it
 
@@ -38,7 +39,7 @@ def _within(dim: Dim, size: int) -> int:
 @dataclass
 class Subject:
     """`example` is `(*inputs, target)` with a loss, otherwise the inputs: arrays, or specs, for which arrays are
-    drawn."""
+    drawn, and nested tuples, lists and dicts of them."""
 
     target: Any
     loss: Any
@@ -47,7 +48,7 @@ class Subject:
 
     def __post_init__(self) -> None:
         generator = np.random.default_rng(3)
-        self.example = tuple(drawn(e, generator) if isinstance(e, Spec) else e for e in self.example)
+        self.example = self.changed(lambda e: drawn(e, generator) if isinstance(e, Spec) else e)
 
     @property
     def model(self) -> Module | None:
@@ -64,6 +65,16 @@ class Subject:
     @property
     def names(self) -> list[str]:
         return input_names(self.target, self.loss, self.entry, len(self.example))
+
+    @property
+    def arrays(self) -> list[tuple[str, Any]]:
+        """Every array of the example, by the name that its input has."""
+        parts = zip(self.names, self.example, strict=True)
+        return [leaf for name, part in parts for leaf in flatten(part, name, is_array)[1]]
+
+    def changed(self, change: Callable[[Any], Any]) -> tuple[Any, ...]:
+        """The example with other arrays in the same nesting."""
+        return changed(self.example, is_array, change)
 
     def trace(self, train: bool = True, dims: Mapping[str, Mapping[int, Any]] | None = None) -> Traced:
         return trace(

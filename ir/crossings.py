@@ -102,6 +102,20 @@ class Store:
 
 
 @dataclass(frozen=True)
+class Mismatch:
+    """A derivative given by the user that is not that of its function: what `backward` and what `differences` give
+    along a random direction of operand `operand` (from 1) of the op that this line makes."""
+
+    op: str
+    operand: int
+    file: str
+    line: int
+    backward: float
+    differences: float
+    defined: str
+
+
+@dataclass(frozen=True)
 class Write:
     """`parameter.data[...] = ` while tracing: it happens once, not in every step."""
 

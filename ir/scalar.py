@@ -143,16 +143,17 @@ class PlainScalars:
         """The value of a dimension; i64"""
         return np.int64(evaluate(dim, self._dims))
 
-    def uniform(self, seed: Any, step: Any, site: int, shape: Shape) -> Any:
+    def uniform(self, seed: Any, step: Any, site: int, shape: Shape, first: Any = 0) -> Any:
         """The float32 in [0, 1) of this element of an array of `shape`, drawn at `site`."""
-        bits = self.random_bits(seed, step, site, shape).astype(np.uint32)
+        bits = self.random_bits(seed, step, site, shape, first).astype(np.uint32)
         return (bits >> np.uint32(8)).astype(np.float32) * np.float32(2.0**-24)
 
-    def random_bits(self, seed: Any, step: Any, site: int, shape: Shape) -> Any:
-        """The 32 random bits of this element of an array of `shape`, drawn at `site`; i64 in [0, 2**32)."""
+    def random_bits(self, seed: Any, step: Any, site: int, shape: Shape, first: Any = 0) -> Any:
+        """The 32 random bits of this element of an array of `shape`, drawn at `site`, which begins at element `first`;
+        i64 in [0, 2**32)."""
         sizes = tuple(evaluate(d, self._dims) for d in shape)
         number = np.ravel_multi_index(self._index[len(self._index) - len(sizes) :], sizes) if sizes else np.int64(0)
-        return philox_u32(int(seed), int(step), site, np.asarray(number)).astype(np.int64)[()]
+        return philox_u32(int(seed), int(step), site, np.asarray(number + int(first))).astype(np.int64)[()]
 
     def _one(self, name: str, x: Any, kinds: str) -> Any:
         """x as a NumPy number; a Python number has the dtype of the op's result, or is a condition."""

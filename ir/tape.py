@@ -79,7 +79,8 @@ class Stmt:
     """`result = op(args)`; args are results (ints) or literals, `attrs` as in the graph, plus `access` of load, store.
 
     Besides scalar ops: load, store, index, dim, reduce_<kind> (in a loop; its result is valid after it), side (adds to
-    an accumulator row), total (adds to one accumulator).
+    an accumulator row), total (adds to one accumulator), clear and fold (set and combine an element of an array by the
+    `kind` of a reduction).
     """
 
     result: int
@@ -92,7 +93,8 @@ class Stmt:
 @dataclass(frozen=True)
 class Section:
     """Statements at one level: `once` (before the rows), `row` (per row) or `loop` (per element of the row; `part` says
-    which: all of it, the `head` up to the diagonal, or the `tail` beyond)."""
+    which: all of it, the `head` up to the diagonal, or the `tail` beyond). Of rows side by side, whose lanes are the
+    last inner axis: `lane` (per lane) or `loop` (per element of all of them)."""
 
     level: str
     stmts: tuple[Stmt, ...]
@@ -103,7 +105,8 @@ class Section:
 class RowProgram:
     """A loop nest over `outer` axes of rows and `inner` axes within a row; equal programs share one kernel.
 
-    `diagonal` is the access whose index is the last position of a row's head, -1 where rows are not cut.
+    `diagonal` is the access whose index is the last position of a row's head, -1 where rows are not cut. `short`: rows
+    are short, so that what is left of one after whole vectors matters.
     """
 
     outer: int
@@ -112,6 +115,7 @@ class RowProgram:
     sections: tuple[Section, ...]
     dims: int = 0  # how many dimensions are used as numbers
     diagonal: int = -1
+    short: bool = False
 
     @property
     def name(self) -> str:
@@ -123,7 +127,7 @@ class RowProgram:
             kind = "index" if a.virtual else a.mode
             lines.append(f"  p{i}: {a.dtype} {kind} strides [{', '.join(a.strides)}]")
         for section in self.sections:
-            indent = {"once": 2, "row": 4, "loop": 6}[section.level]
+            indent = {"once": 2, "row": 4, "lane": 4, "loop": 6}[section.level]
             lines.append(" " * indent + f"{section.level} {section.part}".rstrip())
             for s in section.stmts:
                 args = ", ".join(f"v{a}" if isinstance(a, int) else repr(a.value) for a in s.args)

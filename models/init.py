@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..tracer import Parameter, generator
+from ..tracer import Parameter
+from ..tracer.rng import fill
 
 
 def empty(*shape: int, dtype: Any = "float32") -> Parameter:
@@ -21,20 +22,17 @@ def empty(*shape: int, dtype: Any = "float32") -> Parameter:
 
 def uniform_(parameter: Parameter, low: float = 0.0, high: float = 1.0) -> Parameter:
     """Uniform in [low, high)."""
-    parameter.data[...] = generator().uniform(low, high, parameter.shape)
-    return parameter
+    return fill(parameter, "uniform", low, high)
 
 
 def normal_(parameter: Parameter, mean: float = 0.0, std: float = 1.0) -> Parameter:
     """Normal with the given mean and standard deviation."""
-    parameter.data[...] = generator().normal(mean, std, parameter.shape)
-    return parameter
+    return fill(parameter, "normal", mean, std)
 
 
 def constant_(parameter: Parameter, value: float) -> Parameter:
     """One number everywhere."""
-    parameter.data[...] = value
-    return parameter
+    return fill(parameter, "constant", value)
 
 
 def zeros_(parameter: Parameter) -> Parameter:

@@ -19,6 +19,7 @@ from .. import tracer as gt
 from ..ir.location import user_location
 from ..tracer import Module, Parameter
 
+RATES_AT = (1, 2, 3, 10, 100, 1000, 10000)  # the steps whose learning rates the lint sees
 State = dict[str, Any]
 Update = Callable[[Any, Any, State, Mapping[str, Any]], tuple[Any, State]]
 

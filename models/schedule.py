@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -13,6 +14,7 @@ class Schedule:
 
     text: str
     at: Callable[[int], float]
+    made: tuple[Any, ...] = ()  # the function of this file that made it, by name, and its arguments
 
     def __call__(self, step: int) -> float:
         return self.at(step)
@@ -29,7 +31,7 @@ class Schedule:
 
 def constant(lr: float) -> Schedule:
     """lr in every step."""
-    return Schedule(f"constant({lr})", lambda step: lr)
+    return Schedule(f"constant({lr})", lambda step: lr, ("constant", lr))
 
 
 def linear(lr: float, total: int, final: float = 0.0, warmup: int = 0) -> Schedule:
@@ -38,7 +40,9 @@ def linear(lr: float, total: int, final: float = 0.0, warmup: int = 0) -> Schedu
     def at(step: int) -> float:
         return _warmed(lr, warmup, final, step, 1.0 - _progress(step, warmup, total))
 
-    return Schedule(f"linear({lr}, total={total}, final={final}, warmup={warmup})", at)
+    return Schedule(
+        f"linear({lr}, total={total}, final={final}, warmup={warmup})", at, ("linear", lr, total, final, warmup)
+    )
 
 
 def warmup_cosine(lr: float, warmup: int, total: int, final: float = 0.0) -> Schedule:
@@ -48,7 +52,8 @@ def warmup_cosine(lr: float, warmup: int, total: int, final: float = 0.0) -> Sch
         height = 0.5 * (1.0 + math.cos(math.pi * _progress(step, warmup, total)))
         return _warmed(lr, warmup, final, step, height)
 
-    return Schedule(f"warmup_cosine({lr}, warmup={warmup}, total={total}, final={final})", at)
+    text = f"warmup_cosine({lr}, warmup={warmup}, total={total}, final={final})"
+    return Schedule(text, at, ("warmup_cosine", lr, warmup, total, final))
 
 
 def cosine(lr: float, total: int, final: float = 0.0) -> Schedule:
@@ -62,7 +67,26 @@ def piecewise(lr: float, milestones: tuple[int, ...], factor: float = 0.1) -> Sc
     return Schedule(
         f"piecewise({lr}, milestones={marks}, factor={factor})",
         lambda step: lr * factor ** sum(step > m for m in marks),
+        ("piecewise", lr, marks, factor),
     )
+
+
+def again(made: Sequence[Any]) -> Schedule:
+    """The schedule whose `made` this is. Raises ValueError for anything else."""
+    name, *arguments = made or [""]
+    if name not in MAKERS:
+        raise ValueError(f"there is no schedule {name!r}")
+    if not all(type(a) in (int, float) or (isinstance(a, (list, tuple)) and name == "piecewise") for a in arguments):
+        raise ValueError(f"the arguments of the schedule {name} are no numbers")
+    try:
+        return MAKERS[name](*arguments)
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+
+
+MAKERS: dict[str, Callable[..., Schedule]] = {
+    "constant": constant, "linear": linear, "warmup_cosine": warmup_cosine, "piecewise": piecewise,
+}  # fmt: skip
 
 
 def _progress(step: int, warmup: int, total: int) -> float:

@@ -1,4 +1,4 @@
-"""The instructions of nodes that work along one axis as a whole: order, running sums."""
+"""The instructions of nodes that work along one axis as a whole: order, running sums and extremes."""
 
 from __future__ import annotations
 
@@ -71,22 +71,24 @@ def topk(to: Lowering, node: Node) -> None:
 
 
 def running(to: Lowering, node: Node) -> None:
-    """cumsum and linear_scan: operands and result as (outer, n along the axis, width)."""
-    shape = around(node.output.type.shape, node.attrs["axis"])
+    """cumsum, linear_scan, cummax, cummin: operands and results as (outer, n along the axis, width)."""
+    shape = around(node.outputs[0].type.shape, node.attrs["axis"])
     views = [to.viewed(to.operand(o), shape) for o in node.inputs]
-    modes = ["r"] * len(views) + ["rw"]
-    views.append(to.fresh_as(node.output, shape))
+    modes = ["r"] * len(views) + ["rw"] * len(node.outputs)
+    views += [to.fresh_as(out, shape) for out in node.outputs]
     operands = tuple(
         Operand(View(v.buffer, v.offset, (v.strides[0], v.strides[1], 1)), mode)
         for v, mode in zip(views, modes, strict=True)
     )
-    kernel = f"{node.op}_{node.output.type.dtype}"
-    to.steps.append(Instr(kernel, shape, operands, (0, 2), (int(node.attrs["reverse"]),), node.location, node.op))
+    kernel, turned = f"{node.op}_{node.outputs[0].type.dtype}", int(node.attrs.get("reverse", False))
+    to.steps.append(Instr(kernel, shape, operands, (0, 2), (turned,), node.location, node.op))
 
 
 ARRANGING: dict[str, Callable[[Lowering, Node], None]] = {
     "sort": sort,
     "topk": topk,
+    "cummax": running,
+    "cummin": running,
     "cumsum": running,
     "linear_scan": running,
 }

@@ -9,7 +9,7 @@ Generators and scalars are not grouped: every group that needs them computes the
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..ir.dims import Shape, identical
 from ..ir.graph import Graph, Node, Operand, Value
@@ -116,6 +116,13 @@ def unify(a: Group, b: Group) -> tuple[Shape, Axes | None] | None:
     return space, extra
 
 
+def _as_rows(group: Group, inner: Axes | None) -> Group:
+    """The group of one sum with rows along the axes that it sums over, where these are `inner`: the sum of a softmax
+    over an axis that is not the last then joins its maximum. By itself it adds up whole lines of memory."""
+    alone = len(group.nodes) == 1 and group.nodes[0].op == "sum"
+    return replace(group, inner=inner) if alone and reduced_axes(group.nodes[0]) == inner else group
+
+
 class _Fuser:
     def __init__(self, graph: Graph, late: set[Node]) -> None:
         self.graph = graph
@@ -186,7 +193,7 @@ class _Fuser:
         """Merges b into a where the spaces fit, no cycle arises, and no value is needed before it is complete."""
         if a is b or a.late != b.late:
             return False
-        found = unify(a, b)
+        found = unify(a, b) or unify(a, _as_rows(b, a.inner))
         if found is None:
             return False
         space, inner = found

@@ -16,7 +16,7 @@ MAX_BATCH_AXES = 2  # the kernel's two batch loops
 # second-level cache. 256 to 512 by 512 to 1024 differ by less than the noise.
 MOST_INNER, MOST_COLUMNS = 256, 512
 # Up to so many rows of the left factor a right one that is not stored transposed is read where it lies: 64 x 512 x 128
-# 190 GFLOP/s, with copies 155; 65 x 128 x 768 163 and 141. From some hundred on copies gain: 128 x 512 x 768 154 and 159.
+# 190 GFLOP/s, with copies 155; 65 x 128 x 768 163 and 141. With some hundred copies gain: 128 x 512 x 768 154 and 159.
 DIRECT_ROWS = 96
 WIDEST = 32  # columns of a register tile, to which a piece is rounded up
 

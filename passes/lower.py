@@ -366,7 +366,9 @@ class Lowering:
         operands = [self.row_operand(place, rows) for place in rows.places]
         # a row's own reductions and sums over the outer axes need whole rows; a sum over everything does not
         whole = not rows.can_split_inner or any(reduction_kind(n, group.space, group.inner) != "total" for n, _ in sums)
-        splits = range(rows.program.outer if whole else len(rows.sizes))
+        splits = [*range(rows.program.outer if whole else len(rows.sizes))]
+        if rows.lanes:
+            splits.append(len(rows.sizes) - 1)
         last = group.nodes[-1] if group.nodes else None
         names = label or " ".join(dict.fromkeys(n.op for n in group.nodes))
         self.steps.append(

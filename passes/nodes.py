@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ..ir.build import at_line
 from ..ir.graph import Literal, Node
 from ..ir.tape import Callback, Operand, View
 from ..ir.types import broadcast
 from .arranging import ARRANGING
+from .attention import attention, attention_grad
 from .conv import conv, conv_input, conv_weight
 from .gemm import copied_elements, gemm_instr
 from .indexing import INDEXING
@@ -59,11 +61,9 @@ def put_together(to: Lowering, node: Node) -> None:
 
 def callback(to: Lowering, node: Node) -> None:
     if to.root is not to:
-        at = f" at {node.location}" if node.location else ""
-        raise TypeError(
-            f"the callback {node.attrs['function']}{at} stands in a loop, which runs without Python\n"
-            "  write a Python loop, or call it once for all rounds"
-        )
+        fact = f"the callback {node.attrs['function']} stands in a loop, which runs without Python"
+        write = "  write a Python loop, or call it once for all rounds: before the loop, or on its stacked results"
+        raise TypeError("\n".join([fact, *at_line(node.location), write]))
     args = tuple(o.value if isinstance(o, Literal) else (to.view(o), o.type) for o in node.inputs)
     for value in node.outputs:
         to.views[value] = to.dense(value)
@@ -72,6 +72,8 @@ def callback(to: Lowering, node: Node) -> None:
 
 
 NODES: dict[str, Callable[[Lowering, Node], None]] = {
+    "attention": attention,
+    "attention_grad": attention_grad,
     "callback": callback,
     "concat": put_together,
     "conv": conv,

@@ -5,7 +5,8 @@ element). A reduction closes a loop: what needs its result goes into the next on
 loaded again where it lies in memory, recomputed where that is cheap, and otherwise kept in a scratch row.
 
 Where a mask cuts the rows of a matrix at the diagonal (see triangle.py), every loop is two: a `head` up to the
-diagonal, in which the mask is gone, and a `tail` beyond, in which what is known to be a number costs nothing.
+diagonal, in which the mask is gone, and a `tail` beyond, in which what is known to be a number costs nothing. Rows
+whose elements lie far apart are computed side by side (see lanes.py).
 """
 
 from __future__ import annotations
@@ -14,16 +15,19 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ..ir.dims import DimLike, identical
+from ..ir.dims import DimLike, identical, product
 from ..ir.graph import Literal, Node, Number, Value
 from ..ir.graph import Operand as GraphOperand
 from ..ir.op import OPS
 from ..ir.tape import Access, RowProgram, Section, Stmt, View, contiguous
 from ..ir.types import is_one
 from .fuse import Group, aligned, reduction_kind, wide_axes
+from .lanes import adjacent, as_one, lanes_of, side_by_side
 from .triangle import ABOVE, BELOW, DIAGONAL, UNKNOWN, Regions, folded, same_matrix, uniform
 
 NEAR = (2, 3, 4)  # strides along a row for which the compiler loads whole vectors and picks
+# Rows of fewer elements than this, several rounds of an unrolled loop, do without one where they are not whole vectors.
+SHORT, WIDEST_VECTOR = 64, 16
 NO_ATTRS: Mapping[str, object] = {}
 NO_REGIONS: Mapping[Value, Regions] = {}
 ONCE, ROW, LOOP = 0, 1, 2
@@ -58,6 +62,7 @@ class Rows:
     places: list[Place]
     dims: list[DimLike]
     can_split_inner: bool
+    lanes: bool = False  # the last axis is that of rows side by side
 
 
 @dataclass
@@ -68,6 +73,7 @@ class _Builder:
     view_of: Callable[[Value], View]
     inner: frozenset[int]
     regions: Mapping[Value, Regions]
+    lanes: tuple[int, ...] = ()  # axes of rows side by side
     places: list[Place] = field(default_factory=list)
     dims: list[DimLike] = field(default_factory=list)
     where: dict[object, int] = field(default_factory=dict)  # what a place holds -> its number
@@ -220,6 +226,8 @@ class _Builder:
             padded = (0,) * (self.rank - len(shape)) + contiguous(shape)
             strides = tuple(0 if is_one(d) else s for d, s in zip(own, padded, strict=True))
             index = self.emit(section, "index", (), "i64", {"access": self.virtual(strides)})
+            if len(args) > 2:  # the first element's own number
+                index = self.emit(section, "add", (index, args.pop()), "i64")
             return self.emit(section, node.op, (*args, index), dtype, {"site": node.attrs["site"]})
         numbers = [a.value for a in args if isinstance(a, Literal)]
         if len(numbers) == len(args):  # they have lost their dtypes: an `equal` of two would compare them as bools
@@ -260,8 +268,14 @@ class _Builder:
         strides = tuple(0 if is_one(d) else s for d, s in zip(sizes, contiguous(tuple(sizes)), strict=True))
         return self.place((value, "scratch"), Place(value, value.type.dtype, strides, "rw", scratch=True))
 
+    def lane_array(self, result: int, dtype: str) -> int:
+        """The place of an array with an element for each lane."""
+        sizes = [d if i in self.lanes else 1 for i, d in enumerate(self.group.space)]
+        strides = tuple(0 if is_one(d) else s for d, s in zip(sizes, contiguous(tuple(sizes)), strict=True))
+        return self.place((result, "lanes"), Place(None, dtype, strides, "rw", scratch=True))
+
     def cheap(self, value: Value) -> bool:
-        return self.cost(value) <= CHEAP
+        return bool(self.lanes) or self.cost(value) <= CHEAP  # rows side by side would need a scratch row for each lane
 
     def cost(self, value: GraphOperand) -> int:
         node = self.producer.get(value) if isinstance(value, Value) else None
@@ -340,13 +354,24 @@ def build_rows(
         inner = group.inner & wide
     else:
         inner = frozenset({max(wide)}) if wide else frozenset()
-    builder = _Builder(group, inline, producer, view_of, inner, regions)
-    sums = list(sums)
-    for value, view in sorted(stores, key=lambda s: builder.level(s[0])[1]):
-        builder.store(value, view)
-    for node, view in sums:
-        builder.accumulate(node, view)
-    builder.flush()
+    stores, sums = list(stores), list(sums)
+
+    def build(lanes: tuple[int, ...]) -> _Builder:
+        builder = _Builder(group, inline, producer, view_of, inner, regions, lanes)
+        for value, view in sorted(stores, key=lambda s: builder.level(s[0])[1]):
+            builder.store(value, view)
+        for node, view in sums:
+            builder.accumulate(node, view)
+        builder.flush()
+        return builder
+
+    builder = build(lanes_of(group))
+    if builder.lanes and not adjacent([p.strides for p in builder.places if p.view], builder.lanes[-1]):
+        builder = build(())
+    sections = _sections(builder)
+    if builder.lanes:
+        builder.lanes = as_one([p.strides for p in builder.places], group.space, builder.lanes)
+        sections = side_by_side(sections, builder.lane_array)
     diagonal = builder.diagonal()
     sizes, strides, outer = _collapse(builder, group)
     accesses = []
@@ -356,8 +381,11 @@ def build_rows(
         accesses.append(
             Access(place.dtype, kinds, place.mode, virtual, *_beside(place, steps, builder.places, strides))
         )
-    sections = _sections(builder)
-    program = _renumbered(RowProgram(outer, len(sizes) - outer, tuple(accesses), sections, len(builder.dims), diagonal))
+    row = product(sizes[outer:])
+    few = isinstance(row, int) and row < SHORT and row % WIDEST_VECTOR != 0
+    short = diagonal >= 0 or (few and not builder.lanes)
+    program = RowProgram(outer, len(sizes) - outer, tuple(accesses), sections, len(builder.dims), diagonal, short)
+    program = _renumbered(program)
     places = [
         Place(p.value, p.dtype, s, p.mode, p.view, p.scratch) for p, s in zip(builder.places, strides, strict=True)
     ]
@@ -365,7 +393,7 @@ def build_rows(
     whole = any(s.op.startswith(("reduce_", "side")) for section in sections for s in section.stmts)
     whole |= any(s.op in ("store", "total") for section in sections if section.level == "row" for s in section.stmts)
     whole |= diagonal >= 0 or any(p.scratch for p in places)
-    return Rows(program, sizes, places, builder.dims, can_split_inner=not whole)
+    return Rows(program, sizes, places, builder.dims, can_split_inner=not whole, lanes=bool(builder.lanes))
 
 
 def _stride_kind(stride: DimLike, last: bool) -> str:
@@ -397,16 +425,15 @@ def _collapse(builder: _Builder, group: Group) -> tuple[tuple[DimLike, ...], lis
     rank = builder.rank
     wide = [i for i in range(rank) if not is_one(group.space[i])]
     inner = [i for i in wide if i - rank in builder.inner]
-    outer = [i for i in wide if i - rank not in builder.inner]
-    if group.inner is None:
-        order, boundary = [*outer, *inner], None
-    else:
-        order, boundary = [*outer, *inner], len(outer)
+    outer = [i for i in wide if i - rank not in builder.inner and i not in builder.lanes]
+    order = [*outer, *inner, *builder.lanes]
+    boundary = None if group.inner is None else len(outer)
+    apart = (boundary, len(order) - len(builder.lanes))
     axes: list[tuple[DimLike, list[DimLike], bool]] = []
     for position, axis in enumerate(order):
         size = group.space[axis]
         steps = [p.strides[axis] for p in builder.places]
-        if axes and position != boundary and order[position - 1] < axis:
+        if axes and position not in apart and order[position - 1] < axis:
             before_size, before_steps, is_inner = axes[-1]
             contiguous_pair = all(identical(b, s * size) for b, s in zip(before_steps, steps, strict=True))
             if contiguous_pair:

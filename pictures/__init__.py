@@ -13,7 +13,6 @@ from ..ir.crossings import Reentry
 from ..ir.graph import Graph
 from ..ir.tape import Tape
 from ..passes.lint import Report
-from . import notebook  # registers how things are shown
 from .graph import picture_of_graph, with_served_ops
 from .picture import PHASES, STAGES, Cluster, Cut, Edge, Node, Picture
 from .tape import picture_of_tape, with_kernels

@@ -5,8 +5,8 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from ..ir.display import register
 from ..ir.graph import Graph
+from ..ir.tape import Tape
 from ..passes.lint import Report
 from ..passes.lint.report import parts, paths_text
 from .graph import picture_of_graph
@@ -71,15 +71,17 @@ def stage_of(graph: Graph) -> str:
     return "differentiated" if any(name.startswith("grad:") for name, _ in graph.outputs) else "traced"
 
 
-def _of_compiled(compiled: Any) -> str | None:
-    return None if compiled._latest is None else svg(compiled.picture())
+def program_svg(thing: Any) -> str | None:
+    """A graph, a tape, or what a compiled model does, as SVG."""
+    if isinstance(thing, Graph):
+        return svg(picture_of_graph(thing, stage_of(thing)))
+    if isinstance(thing, Tape):
+        return svg(picture_of_tape(thing))
+    return None if thing._latest is None else svg(thing.picture())
 
 
-def _text_of_compiled(compiled: Any) -> str | None:
-    return None if compiled._latest is None else html(compiled.graph())
-
-
-register("Graph", svg=lambda graph: svg(picture_of_graph(graph, stage_of(graph))), html=html)
-register("Tape", svg=lambda tape: svg(picture_of_tape(tape)), html=html)
-register("Compiled", svg=_of_compiled, html=_text_of_compiled)
-register("Report", html=report_html)
+def program_html(thing: Any) -> str | None:
+    """The same as text, where there is no picture."""
+    if isinstance(thing, (Graph, Tape)):
+        return html(thing)
+    return None if thing._latest is None else html(thing.graph())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from math import prod
 
 import numpy as np
 
@@ -31,6 +32,9 @@ STEPS = {"sort": 64, "sort_descending": 64}
 # that a division by columns asks for: two threads reach 159 to 188 GFLOP/s on 32 x 512 x 128 and 205 to 244 on
 # 64 x 256 x 128.
 PACKING_ROWS = 64
+# A program that one thread runs in less time than this, in ns by the estimate of `duration`, is not shared: what the
+# threads write for each other costs more. A step of 0.14 ms takes 0.25 on two threads, one of 1.47 ms 1.33.
+WORTH_SHARING = 300_000
 ITEMSIZE = {name: dtype.itemsize for name, dtype in DTYPES.items()}
 
 
@@ -48,7 +52,9 @@ class Plan:
 
 
 def plan(tape: Tape, dims: Mapping[str, int], threads: int) -> Plan:
-    """Shares, barriers and arena offsets of `tape` for concrete sizes. Deterministic."""
+    """Shares, barriers and arena offsets of `tape` for concrete sizes, for at most `threads`. Deterministic."""
+    if threads > 1 and duration(tape.steps, dims) < WORTH_SHARING:
+        threads = 1
     sizes = [evaluate(b.size, dims) for b in tape.buffers]
     entries = list(_entries(tape.steps, dims, (), threads, tape, count()))
     _count_parts(tape, entries)
@@ -85,6 +91,25 @@ def _entries(
                 params = (number, *params[1:])
             split, shares = share_out(step, axes, threads)
             yield Call(step, axes, slots, params, split, shares)
+
+
+def duration(steps: Sequence[Step], dims: Mapping[str, int]) -> float:
+    """About how many ns one thread needs: 60 multiply-adds or 2 elements of a loop to a ns."""
+    total = 0.0
+    for step in steps:
+        if isinstance(step, Loop):
+            total += evaluate(step.count, dims) * duration(step.body, {**dims, step.index: 0})
+        elif isinstance(step, Instr):
+            axes = [evaluate(d, dims) for d in step.axes]
+            if step.kernel.startswith("conv"):
+                axes[3:5] = [1, 1]  # the sizes of x: those of y count
+            if step.kernel.startswith(("gather", "scatter")):
+                axes[-1] = 1  # the rows of the table: only those that are named are read
+            if step.kernel.startswith("attention"):
+                axes[4:] = [2 * sum(axes[4:])]  # two products of pairs of positions, five backwards
+            products = step.kernel.startswith(("attention", "conv", "gemm"))
+            total += prod(axes) * (1 / 60 if products else STEPS.get(step.kernel.rpartition("_")[0], 1) / 2)
+    return total
 
 
 def _slot(operand: Operand, dims: Mapping[str, int], loops: Sequence[str]) -> Slot:
@@ -176,7 +201,9 @@ def _lifetimes(tape: Tape, entries: Sequence[Entry], epochs: Sequence[int]) -> d
             if not inside:
                 continue
             first, last = lifetimes[buffer]
-            stays = len(inside) < len(found) or inside[0].mode != "w"
+            # what a thread adds up or keeps for itself begins anew with every call
+            own = tape.buffers[buffer].segment == "partial"
+            stays = len(inside) < len(found) or (inside[0].mode != "w" and not own)
             stays |= any(name == loop.index for slot in inside for name, _ in slot.rounds)
             # a thread that is in the next round already is in the first epoch, while others are still in the last
             stays |= low < high == last

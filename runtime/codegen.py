@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from ..ir.op import OPS
-from ..ir.tape import RowProgram, Stmt
+from ..ir.tape import RowProgram, Section, Stmt
 from .kernel import Kernel
 
 POINTERS = {"f32": "f32*", "f64": "f64*", "i32": "i32*", "i64": "i64*", "bool": "u8*"}
@@ -24,6 +24,9 @@ COMBINE = {
     "any": "{a} | {v}",
     "all": "{a} & {v}",
 }
+
+
+LANES, BLOCK = 64, 131072  # the least number of rows side by side, and elements of all of them
 
 
 class Expr:
@@ -265,11 +268,16 @@ class _Printer:
                 for s in section.stmts:
                     self.stmt(s, 1, ())
         depth = self.loops(range(p.outer), 1)
+        side_by_side = any(section.level == "lane" for section in p.sections)
+        if side_by_side:
+            depth = self.blocks(depth)
         if p.diagonal >= 0:
             last = f"b{p.diagonal} + {self.offset(p.diagonal, range(p.outer))}"
             self.line(depth, f"cut = minimum({last} + 1, n{p.outer})")
         for section in p.sections:
-            if section.level == "row":
+            if section.level != "once" and side_by_side:
+                self.lanes(section, depth)
+            elif section.level == "row":
                 for s in section.stmts:
                     self.stmt(s, depth, range(p.outer))
             elif section.level == "loop":
@@ -279,6 +287,30 @@ class _Printer:
             self.line(1, f"st(p{access}, 0, {CASTS[s.dtype]}(t{access}))")
         if not self.lines:
             self.line(1, "pass")
+
+    def blocks(self, depth: int) -> int:
+        """Rows side by side: as many lanes in turn as leave what their rows read in the second-level cache."""
+        last = self.axes - 1
+        elements = " * ".join(f"n{a}" for a in range(self.program.outer, last))
+        self.line(depth, f"width = maximum({LANES}, {BLOCK} // ({elements} + 1))")
+        self.line(depth, f"for block in range((n{last} + width - 1) // width):")
+        self.line(depth + 1, "low = block * width")
+        self.line(depth + 1, f"high = minimum(low + width, n{last})")
+        return depth + 1
+
+    def lanes(self, section: Section, depth: int) -> None:
+        outer, last = self.program.outer, self.axes - 1
+        loop = section.level == "loop"
+        depth = self.loops(range(outer, last), depth) if loop else depth
+        totals = [s for s in section.stmts if s.op == "total" and loop]
+        for s in totals:
+            self.line(depth, f"u{s.result} = {number(0, s.dtype).text}")
+        self.line(depth, f"for i{last} in range(low, high):")
+        for s in section.stmts:
+            self.stmt(s, depth + 1, range(self.axes) if loop else (*range(outer), last))
+        for s in totals:
+            access = attr(s, "access")
+            self.line(depth, f"t{access} = t{access} + {CASTS[self.wide(s.dtype)]}(u{s.result})")
 
     def wide(self, dtype: str) -> str:
         """Totals run over everything: float32 ones are kept in float64."""
@@ -309,6 +341,8 @@ class _Printer:
             inside = self.loops(range(p.outer, self.axes), depth)
         for s in stmts:
             self.stmt(s, inside, range(self.axes))
+        if p.short and p.inner:
+            self.line(inside, "short_loop()")
         for s in totals:
             access = attr(s, "access")
             self.line(depth, f"t{access} = t{access} + {CASTS[self.wide(s.dtype)]}(u{s.result})")
@@ -343,6 +377,13 @@ class _Printer:
             value = SourceScalars(s.dtype)._expr(args[0]).text
             combined = COMBINE[kind].format(a=f"v{s.result}", v=value)
             self.line(depth, f"v{s.result} = " + _wrapped(f"({combined})", s.dtype))
+            return
+        elif s.op in ("clear", "fold"):
+            at, value = self.offset(access, axes), self.initial(attrs["kind"], s.dtype)
+            if s.op == "fold":
+                given = SourceScalars(s.dtype)._expr(args[0]).text
+                value = _wrapped(f"({COMBINE[attrs['kind']].format(a=f'ld(p{access}, {at})', v=given)})", s.dtype)
+            self.line(depth, f"st(p{access}, {at}, {value})")
             return
         elif s.op == "side":
             at = self.offset(access, axes)

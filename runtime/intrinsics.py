@@ -33,6 +33,7 @@ LLVM = {types.float32: F32, types.float64: F64, types.int32: I32, types.int64: I
 # or None), or None where it is not defined.
 Resolved = tuple[Type, tuple[Type, ...], Callable[..., Any]]
 PRIMITIVES: dict[str, Any] = {}
+SHORT_LOOP = "gt.short_loop"
 
 
 def primitive(name: str, count: int, resolve: Callable[..., Resolved | None]) -> None:
@@ -340,6 +341,10 @@ def _indirect(builder: Builder, address: Value, *values: Value) -> None:
 primitive("pause", 0, lambda: (types.void, (), _pause))
 primitive("yield_cpu", 0, lambda: (types.void, (), _yield))
 primitive("call", 2, lambda f, args: (types.void, (types.int64, types.int64), _indirect))
+
+
+# a mark for jit.py, which takes it out
+primitive("short_loop", 0, lambda: (types.void, (), lambda b: _call(b, SHORT_LOOP, ir.VoidType())))
 
 
 def _gemm_call(*args: Type) -> Resolved | None:

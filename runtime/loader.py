@@ -2,16 +2,56 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import llvmlite.binding as llvm
 
 _serial = itertools.count()
+
+
+class Host(NamedTuple):
+    """What machine code must fit, and what made it: the sorted features are those that this CPU has."""
+
+    triple: str
+    cpu: str
+    features: tuple[str, ...]
+    llvmlite: str
+    llvm: str
+
+
+def installed_version(name: str) -> str:
+    """The version of an installed distribution, "none" without it. Read off the name of its `.dist-info` where that
+    lies beside the package: `importlib.metadata` takes 20 ms to import."""
+    spec = importlib.util.find_spec(name)
+    if spec is None or spec.origin is None:
+        return "none"
+    beside = Path(spec.origin).parents[1].glob(f"{name}-*.dist-info")
+    versions = [path.name.removeprefix(f"{name}-").removesuffix(".dist-info") for path in beside]
+    if len(versions) == 1:
+        return versions[0]
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@cache
+def host() -> Host:
+    """This machine."""
+    import llvmlite.binding as llvm
+
+    features = tuple(sorted(name for name, has in llvm.get_host_cpu_features().items() if has))
+    version = ".".join(map(str, llvm.llvm_version_info))
+    return Host(llvm.get_process_triple(), llvm.get_host_cpu_name(), features, installed_version("llvmlite"), version)
 
 
 @cache
@@ -62,22 +102,38 @@ def _undefined(obj: bytes) -> list[str]:
     return undefined
 
 
-def load(obj: bytes, names: Iterable[str]) -> Loaded:
-    """Load a relocatable object for this machine and find the addresses of `names`.
+def load(objects: bytes | Sequence[bytes], names: Iterable[str]) -> Loaded:
+    """Load relocatable objects for this machine and find the addresses of `names`.
 
-    What the object leaves undefined (memset, libm) is taken from the running process. RuntimeError names what
-    is missing. Each call makes a library of its own: equal symbols of different objects do not meet.
+    What they leave undefined (memset, libm) is taken from the running process. RuntimeError names what
+    is missing. Each call makes a library of its own: equal symbols of different calls do not meet.
     """
     import llvmlite.binding as llvm
 
-    wanted = sorted(set(names))
-    builder = llvm.JITLibraryBuilder().add_object_img(obj).add_current_process()
-    for name in wanted:
-        builder.export_symbol(name)
+    images = (objects,) if isinstance(objects, bytes) else tuple(objects)
+    builder = llvm.JITLibraryBuilder()
+    for image in images:
+        builder.add_object_img(image)
     try:
-        tracker = builder.link(_jit(), f"gradtape{next(_serial)}")
+        return _link(builder, names)
     except RuntimeError as error:
-        missing = [name for name in _undefined(obj) if llvm.address_of_symbol(name) is None]
+        undefined = sorted({name for image in images for name in _undefined(image)})
+        missing = [name for name in undefined if llvm.address_of_symbol(name) is None]
         because = f": this process has no {', '.join(missing)}" if missing else ""
         raise RuntimeError(f"the object code cannot be loaded{because} ({error})") from error
+
+
+def load_assembly(text: str, names: Iterable[str]) -> Loaded:
+    """The same for a little LLVM assembly. RuntimeError if it cannot be linked."""
+    import llvmlite.binding as llvm
+
+    return _link(llvm.JITLibraryBuilder().add_ir(text), names)
+
+
+def _link(builder: llvm.orcjit.JITLibraryBuilder, names: Iterable[str]) -> Loaded:
+    wanted = sorted(set(names))
+    builder.add_current_process()
+    for name in wanted:
+        builder.export_symbol(name)
+    tracker = builder.link(_jit(), f"gradtape{next(_serial)}")
     return Loaded({name: tracker[name] for name in wanted}, tracker, _jit())

@@ -192,6 +192,10 @@ def yield_cpu() -> None:
     getattr(os, "sched_yield", lambda: None)()
 
 
+def short_loop() -> None:
+    """the loop around has few rounds: what is left of them after whole vectors is one more vector, masked"""
+
+
 # Functions that plain programs may `call` by a number in place of an address.
 _callable: dict[int, Callable[[int], None]] = {}
 
@@ -247,7 +251,7 @@ fma sqrt exp expm1 exp2 log log1p log2 log10 tanh erf erfinv
 sin cos tan asin acos atan sinh cosh asinh acosh atanh pow atan2 hypot ipow shl shr
 floor ceil trunc rint fabs sign copysign nextafter maximum minimum fmax fmin
 select isnan isinf isfinite philox uniform32
-atomic_add atomic_load atomic_store atomic_swap pause yield_cpu call gemm_call tile transpose
+atomic_add atomic_load atomic_store atomic_swap pause yield_cpu call short_loop gemm_call tile transpose
 """.split()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,12 @@ from ..ir.tape import ERROR_WORDS, Callback, Indexed, Tape, View
 from ..ir.types import DTYPES, TensorType
 from . import blas, driver
 from .bind import ALIGN, Addresses, Plan, Tables, build_tables, plan
+from .cache import Cache
 from .codegen import row_kernel
 from .kernel import Kernel
 from .kernels import kernel_named
 from .loader import Loaded, has_wide_vectors, load
+from .objects import objects_of
 from .threads import ThreadTeam
 
 MAX_BOUND = 64  # combinations of sizes whose tables are kept; the oldest goes first
@@ -66,11 +68,9 @@ def kernels_of(tape: Tape) -> list[Kernel]:
     return [row_kernel(tape.rows[n]) if n in tape.rows else kernel_named(n) for n in names]
 
 
-def compile_tape(tape: Tape) -> bytes:
-    """The object code of a tape. This is what imports Numba."""
-    from .jit import compile_object
-
-    return compile_object(kernels_of(tape))
+def compile_tape(tape: Tape, cache: Cache | None = None) -> tuple[bytes, ...]:
+    """The object code of a tape: an object for each kernel, taken from the cache where it has one."""
+    return objects_of(kernels_of(tape), cache)
 
 
 class _Bound:
@@ -100,7 +100,7 @@ class Program:
     def __init__(
         self,
         tape: Tape,
-        code: bytes,
+        code: Sequence[bytes],
         store: Mapping[str, np.ndarray],
         threads: int = 1,
         arena: Arena | None = None,
@@ -109,7 +109,7 @@ class Program:
         self.store = store
         self.threads = threads
         self.arena = arena or Arena()
-        names = [k.name for k in kernels_of(tape)]
+        names = {i.kernel for i in tape.instructions()}  # which are those of the symbols
         self.loaded: Loaded = load(code, [*names, *driver.SYMBOLS])
         self.team = ThreadTeam(threads, self.loaded)
         self.error = np.zeros(ERROR_WORDS, np.int64)

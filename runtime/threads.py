@@ -143,15 +143,16 @@ class ThreadTeam:
         return workers
 
     def run(self, tables: Sequence[tuple[int, int]]) -> list[int]:
-        """Run table i, (address, number of entries), on thread i; all have finished when this returns.
+        """Run table i, (address, number of entries), on thread i, a single one on the caller; all have finished when
+        this returns.
 
         Returns per thread 0, or 1 + the index of the STOP_IF that ended its run. A second caller waits. If an
         exception (KeyboardInterrupt) leaves this function, then nothing has run, or everything.
         """
-        if len(tables) != self.n:
+        if len(tables) not in (1, self.n):
             raise ValueError(f"{len(tables)} tables for a team of {self.n}")
         with self._lock:
-            if self.n == 1:
+            if len(tables) == 1:
                 return [self._run_alone(*tables[0])]
             workers = self._workers or self._start()
             boxes = workers.mailboxes

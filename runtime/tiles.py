@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from functools import cache
 
-# (rows, vectors) of the tiles, largest first. 12 x 2 accumulators and 2 vectors of b leave six of the 32 registers of
-# AVX-512 free; the smaller ones are for what is left over below and to the right.
-SHAPES = ((12, 2), (8, 2), (4, 2), (1, 2), (12, 1), (4, 1), (1, 1))
+ROWS = (12, 8, 4, 1)  # of the tiles, largest first
+# (rows, vectors) of the tiles. 12 x 2 accumulators and 2 vectors of b leave six of the 32 registers of AVX-512 free;
+# the smaller ones are for what is left over below and to the right.
+SHAPES = tuple((rows, vectors) for vectors in (2, 1) for rows in ROWS)
 LANES = {"f32": 16, "f64": 8}  # of a vector of 512 bits
 MODES = ("rows", "columns")  # a[r, p] at r * step + p, or at p * step + r
 BYTES = {"f32": 4, "f64": 8}
 _LLVM = {"f32": "float", "f64": "double"}
 PARAMETERS = "i64 %k, ptr %a, i64 %as, ptr %b, i64 %bs, ptr %c, i64 %cs, ptr %d, i64 %ds, i64 %add, i64 %columns"
-
-
-def choice(wide: bool) -> list[tuple[int, int]]:
-    """(number in SHAPES, rows) of the tiles of two vectors, or of one, largest first."""
-    return [(number, rows) for number, (rows, vectors) in enumerate(SHAPES) if vectors == 1 + wide]
 
 
 @cache

@@ -1,6 +1,9 @@
 """What tests in several folders share."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,12 @@ import pytest
 # NumPy's BLAS is only the yardstick here, on small matrices. With a thread per CPU it waits for CPUs that others hold:
 # tests that compare with eager models took 150 s beside two busy processes, and 19 s like this. Read when NumPy loads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Tapes and kernels of this run alone, never the user's. One folder for all tests: what one of them has compiled another
+# finds, as in the use of the package; the first to need a kernel compiles it.
+_CACHE = tempfile.mkdtemp(prefix="gradtape-tests-")
+os.environ["GRADTAPE_CACHE_DIR"] = _CACHE
+atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -4,6 +4,7 @@
     python tests/fuzz.py --programs 300 --mode compiled            one, two and three threads, two sizes
     python tests/fuzz.py --programs 100 --mode compiled --order 2  gradients of gradients
     python tests/fuzz.py --programs 1000 --mode torch              the same program, and its gradients, by PyTorch
+    python tests/fuzz.py --programs 200 --mode jax                 by JAX, a second each
 
 A program that fails is made small and printed as an entry of tests/passes/test_fuzzed.py.
 """
@@ -11,6 +12,7 @@ A program that fails is made small and printed as an entry of tests/passes/test_
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 import time
 import traceback
@@ -31,6 +33,7 @@ from gradtape.passes.lower import lower
 from tapes import Batch, expanded, run_plainly, sharing_everything, split_values
 
 THREADS = (1, 2, 3)
+PEERS = ("torch", "jax")  # that differentiate by themselves
 TOO_MANY = 40  # nodes of a program that is worth printing
 BATCH = 25  # programs whose kernels are compiled in one object
 
@@ -212,11 +215,10 @@ def run(
     started = said = time.monotonic()
     for start in range(0, len(seeds), width):
         block = seeds[start : start + width]
-        if mode == "torch":
-            from fuzz_torch import OPS_KNOWN, by_torch
-
-            programs = [draw(s, ops=OPS_KNOWN, **how) for s in block]
-            failed = one_by_one(programs, by_torch, report)
+        if mode in PEERS:
+            peer = importlib.import_module(f"fuzz_{mode}")
+            programs = [draw(s, ops=peer.OPS_KNOWN, **how) for s in block]
+            failed = one_by_one(programs, getattr(peer, f"by_{mode}"), report)
         elif mode == "compiled":
             scales = ("small", "large")
             failed = compiled_together([draw(s, scale=scales[s % 2], **how) for s in block], report)
@@ -237,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--programs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0, help="of the first program; the others follow")
-    parser.add_argument("--mode", choices=("plain", "compiled", "torch"), default="plain")
+    parser.add_argument("--mode", choices=("plain", "compiled", *PEERS), default="plain")
     parser.add_argument("--order", type=int, choices=(1, 2), default=1, help="2: gradients of gradients as well")
     parser.add_argument("--most", type=int, default=60, help="nodes of a program before differentiation")
     given = parser.parse_args(argv)

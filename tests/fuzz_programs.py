@@ -175,6 +175,8 @@ class Draw(Views):
             attrs["axis"] = int(self.rng.integers(x.rank))
         if "axes" in attrs:
             attrs["axes"] = self.axes(x.rank)
+        if "k" in attrs:  # a symbolic size may be less here
+            attrs["k"] = min(attrs["k"], x.value.shape[attrs["axis"]])
         return self.emit(name, x, **attrs)
 
     def axes(self, rank: int) -> tuple[int, ...]:

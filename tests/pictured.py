@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 import gradtape as gt
-from gradtape import programs
+from gradtape import compiler, programs
+from gradtape.finished import lookup
 from gradtape.pictures import STAGES
 from gradtape.pictures.dot import dot, shown
 
@@ -32,8 +33,9 @@ class NoProgram:
 @contextmanager
 def uncompiled() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(programs, "compile_tape", lambda tape: b"")
+        patch.setattr(lookup, "compile_tape", lambda tape, cache: ())
         patch.setattr(programs, "Program", NoProgram)
+        patch.setattr(compiler, "default_cache", lambda: None)
         yield
 
 

@@ -6,6 +6,7 @@ row("bounded", [case(In((4,), 0, 4), size=5)], INTEGERS, [refused("f32[4]", "ind
 The rows of ir/ops/<family>.py stand in rows_<family>.py.
 """
 
+import rows_attention
 import rows_conv
 import rows_cumulative
 import rows_custom
@@ -22,6 +23,7 @@ import rows_sort
 from cases import ROWS
 
 FAMILIES = (
+    rows_attention,
     rows_conv,
     rows_cumulative,
     rows_custom,

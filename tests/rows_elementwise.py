@@ -12,9 +12,9 @@ from cases import ALL, FLOATS, INTEGERS, NUMBERS, elementwise, refused, row
 # arithmetic -----------------------------------------------------------------------------------------------------
 WIDE = (-3, 3)
 NO_BROADCAST = refused("f32[2, 3]; f32[4]", r"shapes \(2, 3\) and \(4\) do not broadcast: 3 and 4 differ")
-NO_BOOL = refused("bool[3]", r"needs numbers, got bool\[3\]; write x.astype\('f32'\)")
+NO_BOOL = refused("bool[3]", r"needs numbers, got bool\[3\]; write x.astype\('float32'\)")
 NO_BOOLS = refused("bool[3]; bool[3]", r"needs numbers, got bool\[3\]")
-NEEDS_FLOAT = refused("i64[3]", r"needs a float operand, got i64\[3\]; write x.astype\('f32'\)")
+NEEDS_FLOAT = refused("i64[3]", r"needs a float operand, got i64\[3\]; write x.astype\('float32'\)")
 NEEDS_FLOATS = refused("i64[3]; i64[3]", r"needs a float operand, got i64\[3\]")
 
 
@@ -76,7 +76,7 @@ binary("heaviside", WIDE, WIDE, FLOATS)
 binary("nextafter", WIDE, WIDE, FLOATS)
 
 # bits -----------------------------------------------------------------------------------------------------------
-NO_FLOATS = refused("f32[3]; f32[3]", r"needs integers, got f32\[3\]; write x.astype\('i64'\)")
+NO_FLOATS = refused("f32[3]; f32[3]", r"needs integers, got f32\[3\]; write x.astype\('int64'\)")
 for name in ("bitwise_and", "bitwise_or", "bitwise_xor"):
     row(name, elementwise((-9, 9), (-9, 9)), INTEGERS, [NO_BROADCAST, NO_FLOATS])
 for name in ("bitwise_left_shift", "bitwise_right_shift"):

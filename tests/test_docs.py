@@ -1,5 +1,7 @@
-"""docs/ops.md says what the registry says, and its links and names lead somewhere."""
+"""docs/ops.md says what the registry says, docs/lint.md what the catalogue and the rules say; their links and names
+lead somewhere."""
 
+import ast
 import importlib.util
 import operator
 import re
@@ -11,16 +13,22 @@ import pytest
 import gradtape
 from fuzz_torch import TORCH
 from gradtape.ir.op import OPS
+from gradtape.passes.lint import RULES
+from gradtape.passes.lint.catalogue import BY_CODE, CLASSES, GROUPS, VERDICTS
 from layout import ROOT
 
 
-@pytest.fixture(scope="module")
-def maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_ops", ROOT / "docs" / "make_ops.py")
+def loaded(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def maker() -> ModuleType:
+    return loaded("make_ops")
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +76,61 @@ def test_names_of_pytorch_lead_somewhere() -> None:
     assert set(TORCH) <= set(OPS)
 
 
+# the lint's page ------------------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def lint_page() -> str:
+    maker = loaded("make_lint")
+    written = maker.TARGET.read_text("utf-8") if maker.TARGET.exists() else ""
+    assert written == maker.page(), "docs/lint.md is stale: run python docs/make_lint.py"
+    return written
+
+
+def test_every_rule_has_its_page(lint_page: str) -> None:
+    pages = {part.split(" ", 1)[0]: part for part in lint_page.split("\n### ")[1:]}
+    assert set(pages) == set(RULES)
+    for code, text in pages.items():
+        plain = re.sub(r"\s|```(python)?|\\", "", text)
+        assert re.sub(r"\s|\\", "", RULES[code].page) in plain, f"{code} is not what gradtape explain prints"
+    titles = re.findall(r"^### (.*)$", lint_page, re.MULTILINE)
+    anchors = {re.sub(r"[^\w-]", "", t.lower().replace(" ", "-")) for t in titles}
+    assert set(re.findall(r"\]\(#([^)]*)\)", lint_page)) <= anchors
+
+
+COUNTS = {"A": 9, "B": 9, "C": 10, "D": 7, "E": 5, "F": 7, "G": 5, "H": 3, "I": 5}
+
+
+def test_every_class_has_one_verdict(lint_page: str) -> None:
+    assert {g: sum(c.code[0] == g for c in CLASSES) for g in GROUPS} == COUNTS and len(BY_CODE) == len(CLASSES) == 60
+    rows = re.findall(r"^\| ([A-I]\d\d) \| [^|]+ \| (\w+) \| .+ \|$", lint_page, re.MULTILINE)
+    assert rows == [(c.code, c.verdict) for c in CLASSES] and {v for _, v in rows} == set(VERDICTS)
+    assert {c.rule for c in CLASSES} >= set(RULES)
+
+
+def test_a_detected_class_has_a_rule_and_broken_programs() -> None:
+    from corpus import load_cases
+
+    planted = {c.code for c in load_cases() if c.broken is not None}
+    for c in CLASSES:
+        if c.verdict == "detected":
+            assert c.rule in RULES and set(RULES[c.rule].layer) != {"R"}, f"{c.code} has no rule"
+            assert c.rule in planted, f"{c.code} has no broken program in tests/lint/cases_*.py"
+        else:
+            assert c.note and c.proofs, f"{c.code} says nothing of what prevents it"
+
+
+def test_the_proofs_are_tests() -> None:
+    for c in CLASSES:
+        for proof in c.proofs:
+            file, _, name = proof.partition("::")
+            tree = ast.parse((ROOT / "tests" / file).read_text("utf-8"))
+            functions = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
+            assert name.startswith("test_") and name in functions, f"{c.code}: there is no test {proof}"
+
+
 # pictures -------------------------------------------------------------------------------------------------------------
 def test_every_picture_is_made_by_a_command_that_is_shown() -> None:
     """`gradtape graph docs.models:<function> ... -o docs/pictures/<file>`, of functions that are there."""
-    spec = importlib.util.spec_from_file_location("docs_models", ROOT / "docs" / "models.py")
-    assert spec is not None and spec.loader is not None
-    models = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(models)
+    models = loaded("models")
     page = (ROOT / "docs" / "pictures.md").read_text("utf-8")
     commands = re.findall(r"gradtape graph docs\.models:(\w+) (?:--stage (\w+) )?-o docs/pictures/(\S+)", page)
     assert commands and all(callable(getattr(models, function)) for function, _, _ in commands)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import fuzz
+import fuzz_tape
 from fuzz_judge import Disagreement, compare, expect, named
 from fuzz_programs import draw
 from gradtape.ir.graph import Graph
@@ -53,6 +54,12 @@ def test_compiled_gradients_of_gradients() -> None:
 def test_programs_by_pytorch() -> None:
     run("torch", 40)
     run("torch", 20, order=2)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="needs JAX")
+def test_programs_by_jax() -> None:
+    run("jax", 12)
+    run("jax", 4, order=2)
 
 
 @pytest.mark.slow
@@ -129,10 +136,11 @@ def test_a_wrong_pass_is_found_and_made_small() -> None:
     assert len(parse(text).nodes) <= 2
 
 
-def test_a_wrong_derivative_is_found() -> None:
-    pytest.importorskip("torch")
+@pytest.mark.parametrize("peer", fuzz.PEERS)
+def test_a_wrong_derivative_is_found(peer: str) -> None:
+    pytest.importorskip(peer)
     with mock.patch.object(OPS["tanh"], "vjp", lambda g, y, x: (g * (1.0 - y),)):
-        report = fuzz.run("torch", range(40), fuzz.Report(), shrinks=0, say=lambda text: None)
+        report = fuzz.run(peer, range(40), fuzz.Report(), shrinks=0, say=lambda text: None)
     assert len(report.failures) > 3
 
 
@@ -184,3 +192,8 @@ def test_cancellation_is_judged_as_loosely_as_it_cancels() -> None:
     graph, given, expected = judged(ONE.format("%1: f64[3] = sub(%0, 0.29131261245159)"), x=[0.3, -0.7, 1.1])
     assert expected.allowed["out"][0] < 1e-9
     compare({"out": results(graph, given)["out"] + 1e-12}, expected)
+
+
+def test_whatever_is_read_is_a_tape_or_is_told_to_be_none():
+    read, sound = fuzz_tape.fuzz(seed=0, count=300)
+    assert read == 300 and 0 < sound < 300

@@ -6,6 +6,7 @@ from .callback import callback
 from .checkpoint import checkpoint
 from .context import LeakedTensor, NeedsValue, Trace
 from .convolution import *  # noqa: F403
+from .counting import *  # noqa: F403
 from .custom import custom_vjp
 from .dynamic import *  # noqa: F403
 from .einsum import *  # noqa: F403
@@ -24,6 +25,7 @@ from .pooling import *  # noqa: F403
 from .random import *  # noqa: F403
 from .rng import dropout, dropout1d, dropout2d, generator, initial_seed, manual_seed, next_step, uniform
 from .rule_check import RuleError
+from .running import *  # noqa: F403
 from .sorting import *  # noqa: F403
 from .state import TraceError, current_trace
 from .structure import Structure

@@ -17,7 +17,7 @@ from ..ir.location import user_location
 from ..ir.op import Op, _resolve
 from ..ir.types import TensorType, TypeRuleError, shown, type_of
 from .escaped import tag_of, tagged
-from .mistakes import signature_fact
+from .mistakes import parameters_of, signature_fact
 from .state import current_trace
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,7 +30,7 @@ def value(x: Any) -> Any:
     trace = current_trace()
     if isinstance(x, Dim) and trace is not None:
         return trace.dim_scalar(x, "i64")
-    if isinstance(x, (Ref, np.ndarray)):
+    if isinstance(x, Ref) or (isinstance(x, np.ndarray) and x.dtype != object):
         return x
     fact = objection(x)
     if fact is not None:
@@ -124,10 +124,11 @@ def public(function: F) -> F:
         except TypeRuleError as fact:
             raise explained(function.__name__, fact, (*args, *kwargs.values())) from None
         except TypeError as error:
-            if error.__traceback__ is None or error.__traceback__.tb_next is not None:
-                raise  # it is not this call that does not fit
-            fact = TypeRuleError(signature_fact(function, error))
-            raise explained(function.__name__, fact, (*args, *kwargs.values())) from None
+            if type(error) is not TypeError or "\n  at  " in str(error):
+                raise
+            binding = error.__traceback__ is not None and error.__traceback__.tb_next is None
+            fact = signature_fact(function, error) if binding else f"{error}; it takes {parameters_of(function)}"
+            raise explained(function.__name__, TypeRuleError(fact), (*args, *kwargs.values())) from None
         except (IndexError, ValueError) as error:
             if type(error) not in (IndexError, ValueError) or "\n  at  " in str(error):
                 raise

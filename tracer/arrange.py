@@ -1,5 +1,5 @@
-"""The op namespace: elements arranged anew (padding, turning, repeating, diagonals) and running sums. NumPy's names,
-argument orders and defaults; PyTorch's where NumPy has no function."""
+"""The op namespace: elements arranged anew (padding, turning, repeating, diagonals). NumPy's names, argument orders and
+defaults; PyTorch's where NumPy has no function."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ import numpy as np
 from ..ir.build import Ref
 from ..ir.dims import Dim, identical
 from ..ir.op import OPS
-from ..ir.types import TypeRuleError, broadcast, normalize_axes, normalize_axis, promote
+from ..ir.types import TypeRuleError, broadcast, normalize_axes, normalize_axis
 from .apply import public, run, type_of_operand, value
 from .functional import (
     Axis,
-    astype,
     broadcast_to,
     concatenate,
     dtype_of,
@@ -274,39 +273,6 @@ def broadcast_arrays(*arrays: Any) -> list[Any]:
     return [broadcast_to(v, shape) for v in values]
 
 
-# running sums and products --------------------------------------------------------------------------------------------
-@public
-def cumsum(x: Any, axis: int | None = None, *, reverse: bool = False, dim: int | None = None) -> Any:
-    """x[0] + ... + x[i] along `axis` (None: of the flattened x); from the end if `reverse`. Of bools: their number,
-    int64."""
-    x = value(x)
-    return _running("cumsum", astype(x, "i64") if dtype_of(x) == "bool" else x, axis if dim is None else dim, reverse)
-
-
-@public
-def cumprod(x: Any, axis: int | None = None, *, reverse: bool = False, dim: int | None = None) -> Any:
-    """x[0] * ... * x[i] along `axis` (None: of the flattened x); from the end if `reverse`. The gradient is right at
-    zeros too."""
-    x = value(x)
-    return _running("cumprod", astype(x, "i64") if dtype_of(x) == "bool" else x, axis if dim is None else dim, reverse)
-
-
-def _running(name: str, x: Any, axis: int | None, reverse: bool) -> Any:
-    if axis is None:
-        x, axis = ravel(x), 0
-    return run(OPS[name], x, axis=normalize_axis(axis, x.ndim), reverse=bool(reverse))
-
-
-@public
-def linear_scan(a: Any, b: Any, axis: int = 0, *, reverse: bool = False) -> Any:
-    """y[i] = a[i] * y[i - 1] + b[i] along `axis`, y[0] = b[0]: moving averages, discounted sums, linear recurrences.
-    From the end if `reverse`: y[i] = a[i] * y[i + 1] + b[i]. a and b are broadcast."""
-    a, b = broadcast_arrays(a, b)
-    dtype = promote([type_of_operand(a), type_of_operand(b)])
-    axis = normalize_axis(axis, b.ndim)
-    return run(OPS["linear_scan"], astype(a, dtype), astype(b, dtype), axis=axis, reverse=bool(reverse))
-
-
 # of matrices ---------------------------------------------------------------------------------------------------------
 def matrix_trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any:
     """The sum of a diagonal: np.trace. (`gt.trace` records programs.)"""
@@ -315,6 +281,6 @@ def matrix_trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Any
 
 
 __all__ = [
-    "broadcast_arrays", "cumprod", "cumsum", "diag", "diagonal", "diff", "flip", "linear_scan", "meshgrid", "pad",
-    "repeat", "repeat_interleave", "roll", "split_with_sizes", "tile", "unstack",
+    "broadcast_arrays", "diag", "diagonal", "diff", "flip", "meshgrid", "pad", "repeat", "repeat_interleave", "roll",
+    "split_with_sizes", "tile", "unstack",
 ]  # fmt: skip

@@ -137,8 +137,9 @@ def _compare(trace: Trace, function: _Function, vjp: Callable, name: str, operan
     key = (vjp, kind_of(function.arguments, operands))
     if key not in known:
         backward.__wrapped__ = vjp  # type: ignore[attr-defined]  # its line is the one to name
-        check_rule(trace, Rule(name, forward, backward, function.arguments, lambda pair: pair), operands)
-        known.add(key)
+        rule = Rule(name, forward, backward, function.arguments, lambda pair: pair)
+        if check_rule(trace, rule, operands, "callback"):
+            known.add(key)
 
 
 _compared: WeakKeyDictionary[Callable[..., Any], set[Any]] = WeakKeyDictionary()

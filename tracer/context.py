@@ -369,6 +369,11 @@ class Trace:
 
     def feeding(self, value: Value) -> tuple[str, ...]:
         """The parameters that a value of this trace is computed from."""
+        read = {v.name for v in self._read_by(value)}
+        return tuple(n for n in self.parameters if n in read)
+
+    def _read_by(self, value: Value) -> set[Value]:
+        """Everything that a value of this trace is computed from, itself included."""
         producers = {v: n for n in self.builder.nodes for v in n.outputs}
         seen, stack = {value}, [value]
         while stack:
@@ -376,7 +381,7 @@ class Trace:
             new = [v for v in node.values() if v not in seen] if node is not None else []
             seen.update(new)
             stack += new
-        return tuple(n for n in self.parameters if any(v.name == n for v in seen))
+        return seen
 
     def constant(self, array: np.ndarray, requires_grad: bool) -> Tensor:
         """`gt.tensor(array)` in the traced program."""
@@ -397,7 +402,7 @@ class Trace:
     def parameter_data(self, stored: Parameter | Buffer) -> EscapedArray:
         """`parameter.data` inside a traced program: the values leave it; writing to them is noticed."""
         value = self.value_of(stored)
-        name = self.names.get(id(stored), "")
+        name = self.whole.names.get(id(stored), "")
         tag = self.record("data", value, name)
         if isinstance(stored, Parameter):
 

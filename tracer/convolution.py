@@ -16,6 +16,9 @@ from ..ir.op import OPS
 from ..ir.types import TypeRuleError
 from . import functional as f
 from .apply import public, run, value
+from .arrange import pad
+from .generate import arange
+from .indexing import take
 
 Sizes = int | Sequence[int]
 AXES = {1: "(batch, channels, length)", 2: "(batch, channels, height, width)"}
@@ -85,6 +88,33 @@ def conv_transpose2d(
 ) -> Any:
     """As conv_transpose1d over height and width: (N, C, H, W), weight (C, out / groups, K, L) -> (N, out, H', W')."""
     return _transposed(2, x, weight, bias, stride, padding, output_padding, groups, dilation)
+
+
+@public
+def unfold(x: Any, kernel_size: Sizes, dilation: Sizes = 1, padding: Sizes = 0, stride: Sizes = 1) -> Any:
+    """The windows of an image as columns: x (N, C, H, W) -> (N, C K L, number of windows), channels outermost, then the
+    place in the window; N may be missing. A product with them is a convolution (conv2d does not make them)."""
+    x = value(x)
+    if x.ndim not in (3, 4):
+        raise TypeRuleError(f"x is {AXES[2]}, or that without the batch, got {_sized(x)}")
+    kernel, spread = each("kernel_size", kernel_size, 2), each("dilation", dilation, 2)
+    steps, pads = each("stride", stride, 2), each("padding", padding, 2)
+    x = pad(x, (*((0, 0),) * (x.ndim - 2), *((p, p) for p in pads)))
+    *outer, height, width = x.shape
+    if min(*kernel, *steps, *spread) < 1:
+        raise TypeRuleError(f"kernel {kernel}, stride {steps} and dilation {spread} are numbers from 1")
+    at = []
+    for n, k, s, e in zip((height, width), kernel, steps, spread, strict=True):
+        span = e * (k - 1) + 1
+        if span > n:
+            raise TypeRuleError(f"a window of {span} elements (kernel {k}, dilation {e}) does not fit into {n}")
+        first = arange((n - span) // s + 1) * s
+        at.append(f.reshape(arange(k) * e, -1, 1) + first)  # (place in the window, window)
+    rows, columns = at
+    flat = f.reshape(rows, rows.shape[0], 1, -1, 1) * width + f.reshape(columns, 1, columns.shape[0], 1, -1)
+    found = take(f.reshape(x, (*outer, height * width)), flat, -1)  # (..., C, K, L, windows down, windows across)
+    *batch, channels = outer
+    return f.reshape(found, (*batch, channels * kernel[0] * kernel[1], -1))
 
 
 def _convolve(n: int, x: Any, weight: Any, bias: Any, stride: Sizes, padding: Any, dilation: Sizes, groups: int) -> Any:
@@ -201,4 +231,4 @@ def _sized(x: Any) -> str:
     return f"({', '.join(map(str, x.shape))})"
 
 
-__all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"]
+__all__ = ["conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d", "unfold"]

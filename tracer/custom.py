@@ -171,7 +171,7 @@ class CustomVjp:
                 fits = same_shape(actual.shape, expected.shape)
                 raise RuleError(
                     f"the backward of {self._name} gives {actual} as the gradient of {name}: {expected}{where}\n"
-                    f"  write {f'gradient.astype({expected.dtype!r})' if fits else _SHAPE}"
+                    f"  write {f'gradient.astype({DTYPES[expected.dtype].name!r})' if fits else _SHAPE}"
                 )
             found[f"grad.{index}"] = gradient
         return found
@@ -182,8 +182,9 @@ class CustomVjp:
         if key in self._checked:
             return
         assert self._backward is not None
-        check_rule(trace, Rule(self._name, self._forward, self._backward, arguments, self._pair), operands)
-        self._checked.add(key)
+        rule = Rule(self._name, self._forward, self._backward, arguments, self._pair)
+        if check_rule(trace, rule, operands, "custom_vjp"):
+            self._checked.add(key)
 
 
 _SHAPE = "gt.sum(gradient, axis) over the axes along which the argument was broadcast"

@@ -43,7 +43,7 @@ def einsum(subscripts: str, *operands: Any, optimize: Any = True) -> Any:
     inputs, output = _parse(subscripts, values)
     dtype = promote([type_of_operand(v) for v in values])
     if dtype == "bool":
-        raise TypeRuleError("needs numbers, got bools; write x.astype('i64') to count")
+        raise TypeRuleError("needs numbers, got bools; write x.astype('int64') to count")
     sizes = _sizes(inputs, values)
     terms = [_distinct(Term(astype(v, dtype), letters), sizes) for v, letters in zip(values, inputs, strict=True)]
     for pair in _order(terms, output, sizes, bool(optimize)):
@@ -213,4 +213,26 @@ def tensordot(x: Any, y: Any, axes: Any = 2) -> Any:
     return einsum(f"{''.join(left)},{''.join(right)}->{''.join(kept)}", x, y)
 
 
-__all__ = ["einsum", "tensordot"]
+@public
+def outer(x: Any, y: Any) -> Any:
+    """x[i] * y[j] of flattened x (n) and y (m) -> (n, m)."""
+    return reshape(value(x), -1, 1) * reshape(value(y), 1, -1)
+
+
+@public
+def bmm(x: Any, y: Any) -> Any:
+    """PyTorch's name for x @ y of two batches of matrices: (b, n, k), (b, k, m) -> (b, n, m)."""
+    x, y = value(x), value(y)
+    if x.ndim != 3 or y.ndim != 3 or not require_equal(x.shape[0], y.shape[0]):
+        raise TypeRuleError("needs two batches of as many matrices, (b, n, k) and (b, k, m); write x @ y to broadcast")
+    return matmul(x, y)
+
+
+@public
+def addmm(x: Any, a: Any, b: Any, *, beta: float = 1, alpha: float = 1) -> Any:
+    """PyTorch's beta * x + alpha * (a @ b); x broadcasts."""
+    product, x = matmul(a, b), value(x)
+    return (x if beta == 1 else beta * x) + (product if alpha == 1 else alpha * product)
+
+
+__all__ = ["addmm", "bmm", "einsum", "outer", "tensordot"]

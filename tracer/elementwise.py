@@ -47,7 +47,7 @@ def pow(x: Any, y: Any) -> Any:
     for a negative number, and 0 (but for those of 1 and -1) where the exponent is an array."""
     x, y = operand(x), operand(y)
     if isinstance(y, int) and y < 0 and promote([type_of_operand(x)]) in ("i32", "i64"):
-        raise TypeRuleError(f"an integer to the power {y} is no integer; write x.astype('f32') ** {y}")
+        raise TypeRuleError(f"an integer to the power {y} is no integer; write x.astype('float32') ** {y}")
     return run(OPS["pow"], x, y)
 
 
@@ -156,6 +156,7 @@ def bitwise_invert(x: Any) -> Any:
     return run(OPS["logical_not" if type_of_operand(x).dtype == "bool" else "bitwise_invert"], x)
 
 
+@public
 def positive(x: Any) -> Any:
     """x itself"""
     return value(x)

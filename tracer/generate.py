@@ -47,17 +47,20 @@ def ones(*shape: Any, dtype: Any = "f32") -> Any:
     return full(_shape(shape), 1.0, dtype)
 
 
+@public
 def full_like(x: Any, fill_value: Any, dtype: Any = None) -> Any:
     """`fill_value` in the shape and dtype of x."""
     x = value(x)
     return full(x.shape, fill_value, dtype or dtype_of(x))
 
 
+@public
 def zeros_like(x: Any, dtype: Any = None) -> Any:
     """Zeros in the shape and dtype of x."""
     return full_like(x, 0.0, dtype)
 
 
+@public
 def ones_like(x: Any, dtype: Any = None) -> Any:
     """Ones in the shape and dtype of x."""
     return full_like(x, 1.0, dtype)

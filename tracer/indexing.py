@@ -204,7 +204,7 @@ def _arrays(entry: Any, axis: int, shape: tuple) -> list[Any]:
     if kind in ("i32", "i64"):
         return [entry]
     if kind != "bool":
-        raise TypeRuleError(f"indices are integers, got {kind}; write index.astype('i64')")
+        raise TypeRuleError(f"indices are integers, got {kind}; write index.astype('int64')")
     if isinstance(entry, Ref):
         raise TypeRuleError(
             "a boolean mask selects a number of elements that depends on data; write gt.where(mask, x, 0), or "
@@ -326,6 +326,21 @@ def cut_beside(x: Any, index: Any, dim: int, what: str) -> Any:
     if same_shape(sizes, x.shape):
         return x
     return run(OPS["slice"], x, start=(0,) * x.ndim, size=tuple(sizes), step=(1,) * x.ndim)
+
+
+@public
+def windows(x: Any, dimension: int, size: int, step: int) -> Any:
+    """PyTorch's Tensor.unfold: windows of `size` elements along an axis, one every `step`: (..., n, ...) ->
+    (..., (n - size) // step + 1, ..., size)."""
+    x = value(x)
+    axis = normalize_axis(dimension, x.ndim)
+    n = x.shape[axis]
+    if size > n or step < 1:
+        raise TypeRuleError(f"windows of {size} elements every {step} do not fit into the {n} of axis {axis}")
+    first, inside = (run(OPS["iota"], shape=(d,), axis=0, dtype="i64") for d in ((n - size) // step + 1, size))
+    found = take(x, run(OPS["reshape"], first, shape=(*first.shape, 1)) * step + inside, axis)
+    order = (a for a in range(found.ndim) if a != axis + 1)
+    return run(OPS["permute"], found, axes=(*order, axis + 1))
 
 
 __all__ = ["gather", "index_select", "take", "take_along_axis"]

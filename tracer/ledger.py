@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ir.crossings import Escape, Leaf, Reentry, Refusal, Stale, Store, Write
+from ..ir.crossings import Escape, Leaf, Mismatch, Reentry, Refusal, Stale, Store, Write
 from ..ir.graph import Value
 from ..ir.location import Location, Position
 from .source import Origins, Site, sites
@@ -60,6 +60,7 @@ class Ledger:
     stores: list[Store] = field(default_factory=list)
     writes: list[Write] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
+    mismatches: list[Mismatch] = field(default_factory=list)
     stale: list[Stale] = field(default_factory=list)
     cuts: dict[str, Location | None] = field(default_factory=dict)
     ended: bool = False
@@ -80,6 +81,12 @@ class Ledger:
     def refuse(self, message: str) -> None:
         """Notes an error of the tracer. One that ends the trace is nobody's to read."""
         self.refusals.append(Refusal(message, **self.spot()))
+
+    def mismatch(self, op: str, operand: int, backward: float, differences: float, defined: str) -> None:
+        """Notes a derivative of the user's that is not that of its function."""
+        here = self.where()
+        file, line = (here.file, here.line) if here is not None else ("", 0)
+        self.mismatches.append(Mismatch(op, operand, file, line, backward, differences, defined))
 
     def remember(self, thing: Any, tag: Tag) -> None:
         """Keeps memory and numbers of what left, to recognise it when it comes back without its tag."""

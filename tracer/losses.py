@@ -88,7 +88,7 @@ def _need_probabilities(logits: Any, target: Any) -> Any:
     if logits.ndim != target.ndim or any(a != b for a, b in zip(logits.shape, target.shape, strict=True)):
         raise TypeRuleError(
             f"a float target holds a probability for each class, {_type(logits)}, got {_type(target)}; "
-            "write target.astype('i64') where it holds the numbers of classes"
+            "write target.astype('int64') where it holds the numbers of classes"
         )
     return target
 

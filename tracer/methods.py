@@ -4,10 +4,8 @@ eagerly calls the function."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..ir.build import Ref
-from . import arrange, indexing, sorting, update
+from . import arrange, einsum, indexing, running, sorting, update
 from . import elementwise as e
 from . import functional as f
 
@@ -22,8 +20,8 @@ class Methods(Ref):
     argmin = f.argmin
     argsort = sorting.argsort
     clip = f.clip
-    cumprod = arrange.cumprod
-    cumsum = arrange.cumsum
+    cumprod = running.cumprod
+    cumsum = running.cumsum
     diagonal = arrange.diagonal
     nonzero = sorting.nonzero
     repeat = arrange.repeat
@@ -32,13 +30,18 @@ class Methods(Ref):
     take = indexing.take
 
     # PyTorch's: elements by index, order, arrangement
+    bmm = einsum.bmm
     clamp = f.clip
+    cummax = running.cummax
+    cummin = running.cummin
     diff = arrange.diff
     flip = arrange.flip
     gather = indexing.gather
     index_add = update.index_add
     index_select = indexing.index_select
+    logcumsumexp = running.logcumsumexp
     logsumexp = f.logsumexp
+    masked_fill = update.masked_fill
     moveaxis = f.moveaxis
     repeat_interleave = arrange.repeat_interleave
     roll = arrange.roll
@@ -48,10 +51,7 @@ class Methods(Ref):
     tile = arrange.tile
     topk = sorting.topk
     unbind = arrange.unstack
-
-    def masked_fill(self, mask: Any, value: Any) -> Any:
-        """x with `value` where the mask holds."""
-        return f.astype(f.where(mask, value, self), f.dtype_of(self))
+    unfold = indexing.windows
 
     # PyTorch's: elementwise functions
     abs = e.abs

@@ -32,6 +32,31 @@ METHODS = {
     "fill": "gt.full_like(x, value)", "itemset": "gt.where(mask, new, x)", "tofile": "return it, and save the result",
 }  # fmt: skip
 
+# functions and names of other libraries' namespaces
+FUNCTIONS = {
+    "cat": "gt.concatenate([x, y], axis)", "vstack": "gt.concatenate([x, y], 0)", "hstack": "gt.concatenate([x, y], 1)",
+    "unsqueeze": "gt.expand_dims(x, axis), or x[:, None]", "clamp": "gt.clip(x, low, high)", "mm": "x @ y",
+    "dot": "x @ y", "mv": "x @ y", "vdot": "gt.sum(x * y)", "inner": "gt.tensordot(x, y, ([-1], [-1]))",
+    "amax": "gt.max(x, axis)", "amin": "gt.min(x, axis)", "norm": "gt.sqrt(gt.sum(x * x, axis))",
+    "numel": "x.size", "movedim": "gt.moveaxis(x, source, to)",
+    "swapdims": "gt.swapaxes(x, a, b)", "view": "gt.reshape(x, shape)", "expand": "gt.broadcast_to(x, shape)",
+    "narrow": "x[start : start + length]", "select": "x[i]", "unbind": "gt.unstack(x, axis)", "clone": "x",
+    "detach": "gt.stop_gradient(x)", "array": "gt.tensor(data), or np.array(data)", "asarray": "gt.tensor(data)",
+    "from_numpy": "x itself: NumPy's arrays are taken everywhere", "empty": "gt.zeros(shape)",
+    "empty_like": "gt.zeros_like(x)", "identity": "gt.eye(n)", "tri": "gt.tril(gt.ones((n, n)))",
+    "randperm": "gt.argsort(gt.uniform((n,)))", "multinomial": "gt.categorical(logits)",
+    "rand_like": "gt.rand(*x.shape)", "randn_like": "gt.randn(*x.shape)", "bucketize": "gt.searchsorted(edges, x)",
+    "eq": "x == y", "ne": "x != y", "lt": "x < y", "le": "x <= y", "gt": "x > y", "ge": "x >= y",
+    "isclose": "abs(x - y) <= tolerance", "allclose": "np.allclose(x, y) of the results", "fmod": "gt.remainder(x, y)",
+    "frac": "x - gt.trunc(x)", "logit": "gt.log(p / (1 - p))", "nanmax": "gt.max(gt.where(gt.isnan(x), -np.inf, x))",
+    "std_mean": "gt.std(x, axis), gt.mean(x, axis)", "var_mean": "gt.var(x, axis), gt.mean(x, axis)",
+    "cdist": "gt.sqrt(gt.sum((x[:, None] - y) ** 2, -1))",
+    "jit": "gt.compile(f)", "vmap": "f on arrays with one axis more: functions broadcast",
+    "set_grad_enabled": "gt.no_grad()",
+    "optim": "gt.AdamW, gt.SGD, ...", "lax": "gt.scan, gt.where, ...", "functional": "gt.softmax, gt.relu, ...",
+    **{name: f"np.{name}" for name in ("float32", "float64", "int32", "int64", "bool_", "pi", "inf", "nan", "newaxis")},
+}  # fmt: skip
+
 # of a model
 MODEL = {
     "to": NO_DEVICES, "cuda": NO_DEVICES,
@@ -69,6 +94,19 @@ def method_advice(name: str, own: Iterable[str]) -> str:
     return f"x.{near[0]}" if near else ""
 
 
+def missing(name: str) -> NoReturn:
+    """The package's own `__getattr__`: what a name of NumPy's, PyTorch's or JAX's namespace is called here."""
+    package = sys.modules[__name__.split(".")[0]]
+    own = [n for n, thing in vars(package).items() if callable(thing) and not n.startswith("_")]
+    advice = FUNCTIONS.get(name, "")
+    for part in ("nn", "models", "schedule"):
+        if not advice and not name.startswith("_") and hasattr(getattr(package, part, None), name):
+            advice = f"gt.{part}.{name}"
+    if not advice and not name.startswith("_"):
+        advice = ", ".join(f"gt.{n}" for n in difflib.get_close_matches(name, own, 2, 0.75))
+    raise AttributeError(f"gradtape has no {name}" + (f"; write {advice}" if advice else ""))
+
+
 def has_function(name: str) -> bool:
     """Whether the package has a public function of that name."""
     package = sys.modules[__name__.split(".")[0]]
@@ -78,19 +116,21 @@ def has_function(name: str) -> bool:
 def signature_fact(function: Callable[..., Any], error: TypeError) -> str:
     """The fact of a call that does not fit the function's signature: what is wrong, what it takes, what to write."""
     text = str(error)
-    fact = text.split("() ", 1)[-1]
     signature = inspect.signature(function)
-    shown = signature.replace(
-        parameters=[p.replace(annotation=p.empty) for p in signature.parameters.values()],
-        return_annotation=signature.empty,
-    )
-    fact += f"; it takes {shown}"
+    fact = f"{text.split('() ', 1)[-1]}; it takes {parameters_of(function)}"
     quoted = text.split("'")
     if "keyword argument" not in text or len(quoted) < 3:
         return fact
     near = difflib.get_close_matches(quoted[1], list(signature.parameters), 1)
     advice = KEYWORDS.get(quoted[1]) or (f"{near[0]}=" if near else "")
     return fact + (f"; write {advice}" if advice else "")
+
+
+def parameters_of(function: Callable[..., Any]) -> inspect.Signature:
+    """What a function takes, without the types."""
+    signature = inspect.signature(function)
+    named = [p.replace(annotation=p.empty) for p in signature.parameters.values()]
+    return signature.replace(parameters=named, return_annotation=signature.empty)
 
 
 class OnlyHere:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, NoReturn
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -15,12 +14,13 @@ from ..ir.build import Ref, at_line
 from ..ir.foreign import objection
 from ..ir.location import Location, user_location
 from ..ir.types import TypeRuleError, dtype_name
+from .changes import OfModules, is_setting, note_part, note_setting
 from .mistakes import MODEL, method_advice
 from .state import current_trace, no_gradient_kept
 
 LAYERS = ("models/nn/", "models/init.py")
-_assigned: WeakKeyDictionary[Module, dict[str, Location]] = WeakKeyDictionary()  # where modules were last assigned
-_overwritten: WeakKeyDictionary[Module, list[Overwritten]] = WeakKeyDictionary()
+_assigned: OfModules[dict[str, Location]] = OfModules()  # where modules were last assigned
+_overwritten: OfModules[list[Overwritten]] = OfModules()
 
 
 class Overwritten(NamedTuple):
@@ -146,6 +146,10 @@ class Stored(np.lib.mixins.NDArrayOperatorsMixin):
     def __int__(self) -> int:
         return int(self._resolve())
 
+    def __format__(self, spec: str) -> str:
+        value = self._resolve()
+        return format(value[()] if isinstance(value, np.ndarray) and value.ndim == 0 else value, spec)
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         return np.array(self._resolve(), dtype=dtype, copy=copy)
 
@@ -183,7 +187,7 @@ class Parameter(Stored):
         if requires_grad and self._array.dtype.kind != "f":
             raise TypeError(
                 f"a Parameter of dtype {self._array.dtype} cannot have a gradient; "
-                "write Parameter(array.astype('f4')), or gt.buffer(array) for what is not trained"
+                "write Parameter(array.astype('float32')), or gt.buffer(array) for what is not trained"
             )
         self.requires_grad = requires_grad
         return self
@@ -293,7 +297,15 @@ class Module:
         trace = current_trace()
         if trace is not None and any(isinstance(v, Ref) for _, v in _walk(value, "")):
             trace.attribute_stored(self, name, old)
+        if not (is_setting(old) and is_setting(value)):
+            note_part()
+        elif name in self.__dict__ and name != "training":
+            note_setting(self, name, old, value, trace is not None)
         object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        note_part()
+        object.__delattr__(self, name)
 
     def __getattr__(self, name: str) -> NoReturn:
         """Methods of other libraries' modules: what they are here."""
@@ -308,14 +320,14 @@ class Module:
         if where is not None:
             if isinstance(old, (Module, Parameter)) and before == where:
                 _overwritten.setdefault(self, []).append(Overwritten(name, where))
-            _assigned[self][name] = where
+            _assigned.setdefault(self, {})[name] = where
 
     def overwritten(self) -> list[tuple[str, Location]]:
         """(path, line) of every module and parameter that a loop has assigned over and over to the same attribute."""
         return [
             (f"{path}.{item.name}".lstrip("."), item.where)
             for path, module in self.named_modules()
-            for item in _overwritten.get(module, ())
+            for item in _overwritten.get(module, [])
         ]
 
     # the walk ---------------------------------------------------------------------------------------------------------

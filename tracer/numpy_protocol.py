@@ -11,7 +11,7 @@ import numpy as np
 
 from ..ir.build import Ref
 from ..ir.op import OPS, _resolve
-from . import arrange, sorting
+from . import arrange, counting, running, sorting
 from . import einsum as products
 from . import elementwise as e
 from . import functional as f
@@ -34,7 +34,11 @@ _BY_FUNCTION = {
     "positive": e.positive, "power": e.pow,
 }  # fmt: skip
 _REDUCTIONS = {"add": f.sum, "multiply": f.prod, "maximum": f.max, "minimum": f.min}
-_RUNNING = {"add": arrange.cumsum, "multiply": arrange.cumprod}
+_RUNNING = {
+    "add": running.cumsum, "multiply": running.cumprod, "logaddexp": running.logcumsumexp,
+    "maximum": lambda x, axis: running.cummax(x, axis).values,
+    "minimum": lambda x, axis: running.cummin(x, axis).values,
+}  # fmt: skip
 
 
 def ufunc(function: np.ufunc, method: str, inputs: tuple, kwargs: dict) -> Any:
@@ -42,6 +46,8 @@ def ufunc(function: np.ufunc, method: str, inputs: tuple, kwargs: dict) -> Any:
     name = function.__name__
     if kwargs.get("out") is not None:
         _refuse_out(f"numpy.{name}", inputs)
+    if method == "at":  # np.add.at(x, i, values)
+        _refuse_writing(f"numpy.{name}.at", inputs, f"x = x.at[i].{'add' if name == 'add' else 'set'}(values)")
     if method == "__call__" and not kwargs:
         if name in _BY_FUNCTION:
             return _BY_FUNCTION[name](*inputs)
@@ -142,10 +148,6 @@ def _dot(a: Any, b: Any) -> Any:
     return f.matmul(a, b)
 
 
-def _outer(a: Any, b: Any) -> Any:
-    return f.reshape(a, -1, 1) * f.reshape(b, 1, -1)
-
-
 def _vstack(tup: Any) -> Any:
     return f.concatenate([a if np.ndim(a) > 1 else f.reshape(a, 1, -1) for a in map(_resolve, tup)])
 
@@ -182,7 +184,12 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.roll: arrange.roll, np.tile: lambda A, reps: arrange.tile(A, reps), np.repeat: arrange.repeat,
     np.diagonal: arrange.diagonal, np.diag: arrange.diag, np.trace: arrange.matrix_trace,
     np.diff: lambda a, n=1, axis=-1: arrange.diff(a, n, axis), np.broadcast_arrays: arrange.broadcast_arrays,
-    np.cumsum: lambda a, axis=None: arrange.cumsum(a, axis), np.cumprod: lambda a, axis=None: arrange.cumprod(a, axis),
+    np.cumsum: lambda a, axis=None: running.cumsum(a, axis), np.cumprod: lambda a, axis=None: running.cumprod(a, axis),
+    np.nansum: lambda a, axis=None, *, keepdims=False: counting.nansum(a, axis, keepdims),
+    np.nanmean: lambda a, axis=None, *, keepdims=False: counting.nanmean(a, axis, keepdims),
+    np.nan_to_num: lambda x, *, nan=0.0, posinf=None, neginf=None: counting.nan_to_num(x, nan, posinf, neginf),
+    np.count_nonzero: lambda a, axis=None, *, keepdims=False: counting.count_nonzero(a, axis, keepdims),
+    np.bincount: counting.bincount, np.searchsorted: lambda a, v, side="left": counting.searchsorted(a, v, side),
     np.meshgrid: arrange.meshgrid, np.linspace: g.linspace,
     np.einsum: lambda *operands, optimize=True: products.einsum(*operands, optimize=optimize),
     np.tensordot: lambda a, b, axes=2: products.tensordot(a, b, axes),
@@ -200,7 +207,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.where: _where, np.take: _take, np.take_along_axis: i.take_along_axis,
     np.sort: _sort, np.argsort: _argsort, np.median: sorting.median, np.quantile: sorting.quantile,
     np.percentile: lambda a, q, axis=None, keepdims=False: sorting.quantile(a, np.asarray(q) / 100, axis, keepdims),
-    np.clip: _clip, np.dot: _dot, np.outer: _outer, np.linalg.norm: _norm,
+    np.clip: _clip, np.dot: _dot, np.outer: products.outer, np.linalg.norm: _norm,
     np.tril: lambda m, k=0: g.tril(m, k), np.triu: lambda m, k=0: g.triu(m, k),
     np.zeros_like: lambda a, dtype=None: g.zeros_like(a, dtype),
     np.ones_like: lambda a, dtype=None: g.ones_like(a, dtype),

@@ -18,7 +18,7 @@ from .module import Buffer
 from .state import TraceError, current_trace, running
 from .structure import Structure
 from .tensors import Tensor
-from .trace import _argument_names, _flatten_arguments
+from .trace import _argument_names, _flatten_arguments, _unlike_stored
 
 
 class RegionTrace(Trace):
@@ -32,6 +32,11 @@ class RegionTrace(Trace):
         self.whole = outer.whole
         self.paths, self.ledger, self.strangers = outer.paths, outer.ledger, outer.strangers
         self._scopes = outer._scopes  # the same list: the ledger asks the program around
+
+    def feeding(self, value: Value) -> tuple[str, ...]:
+        outside = (self.closure.get(v.name) for v in self._read_by(value))
+        found = (n for ref in outside if ref is not None for n in self.outer.feeding(ref._value))  # type: ignore[arg-type]
+        return tuple(dict.fromkeys(found))
 
     def closure_name(self, ref: Ref) -> str:
         """Inputs of the program, such as parameters, keep their names."""
@@ -132,7 +137,7 @@ def is_operand(x: Any) -> bool:
 
 def operands_of(fn: Callable[..., Any], args: tuple) -> tuple[Structure, list[tuple[str, Any]]]:
     """How the arguments of `fn` are nested, and those that are operands with their names."""
-    return _flatten_arguments(args, _argument_names(fn, args, None, set()), is_operand)
+    return _flatten_arguments(args, _unlike_stored(_argument_names(fn, args, None), set()), is_operand)
 
 
 def as_operand(trace: Trace, x: Any) -> Tensor:

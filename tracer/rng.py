@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import ref
 
 import numpy as np
 
@@ -37,6 +38,7 @@ class _Eager:
         self.seed, self.step, self.site = seed, 0, 0
         self.loops: list[_Rounds] = []
         self.generator = np.random.default_rng(seed)
+        self.filled: list[tuple[str, float, float, tuple[int, ...], Any]] = []
 
 
 _eager = _Eager(0)
@@ -57,6 +59,26 @@ def initial_seed() -> int:
 def generator() -> np.random.Generator:
     """The generator that parameters are initialised from."""
     return _eager.generator
+
+
+def fill(parameter: Any, kind: str, a: float, b: float = 0.0) -> Any:
+    """Fills a parameter: "uniform" in [a, b), "normal" with mean a and standard deviation b, "constant" a. What has
+    been filled is remembered in order, so that a saved tape can begin with another seed."""
+    parameter.data[...] = filling(generator(), kind, a, b, parameter.shape)
+    _eager.filled.append((kind, a, b, parameter.shape, ref(parameter)))
+    return parameter
+
+
+def filling(source: np.random.Generator, kind: str, a: float, b: float, shape: tuple[int, ...]) -> Any:
+    """The numbers of `fill`."""
+    if kind == "constant":
+        return a
+    return source.uniform(a, b, shape) if kind == "uniform" else source.normal(a, b, shape)
+
+
+def filled() -> list[tuple[str, float, float, tuple[int, ...], Any]]:
+    """(kind, a, b, shape, parameter) of everything filled since `manual_seed`; None for parameters that are gone."""
+    return [(*how, parameter()) for *how, parameter in _eager.filled]  # type: ignore[misc]
 
 
 def next_step() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,8 +97,9 @@ def kind_of(arguments: Structure, operands: Mapping[str, Ref]) -> Any:
     return repr(arguments.tree), tuple(kinds)
 
 
-def check_rule(trace: Trace, rule: Rule, operands: Mapping[str, Ref]) -> None:
-    """Raises RuleError if backward is not the derivative of forward for one of the operands.
+def check_rule(trace: Trace, rule: Rule, operands: Mapping[str, Ref], op: str) -> bool:
+    """Raises RuleError if backward is not the derivative of forward for one of the operands; False instead of that
+    where a lint goes on. `op` is the op that the rule becomes.
 
     Arguments are drawn: normal, then from (0.1, 0.9) where that gives no finite numbers (logarithms, probabilities),
     then those of the trace's examples. A mismatch must show twice, for a draw may lie at a kink. Warns where nothing
@@ -116,6 +119,10 @@ def check_rule(trace: Trace, rule: Rule, operands: Mapping[str, Ref]) -> None:
             continue
         if wrong is not None:
             name, rule_gives, differences = wrong
+            if _forgiving.get():
+                place = list(operands).index(name) + 1
+                trace.ledger.mismatch(op, place, rule_gives, differences, defined_at(rule.backward))
+                return False
             raise RuleError(
                 trace.at_line(
                     f"{rule.name}: what backward gives for {name} is not the derivative of forward\n"
@@ -125,7 +132,7 @@ def check_rule(trace: Trace, rule: Rule, operands: Mapping[str, Ref]) -> None:
                     "surrogate=True where another derivative is meant (a straight-through estimator)",
                 )
             )
-        return
+        return True
     told = f" ({type(trouble).__name__}: {trouble})" if trouble else ""
     warnings.warn(
         trace.at_line(
@@ -134,6 +141,20 @@ def check_rule(trace: Trace, rule: Rule, operands: Mapping[str, Ref]) -> None:
         ),
         stacklevel=2,
     )
+    return True
+
+
+_forgiving: ContextVar[bool] = ContextVar("gradtape_forgiving", default=False)
+
+
+@contextmanager
+def forgiving() -> Iterator[None]:
+    """Inside, a wrong derivative is noted in the ledger of the trace, which goes on."""
+    token = _forgiving.set(True)
+    try:
+        yield
+    finally:
+        _forgiving.reset(token)
 
 
 Arguments = dict[str, np.ndarray]

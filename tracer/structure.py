@@ -50,6 +50,12 @@ def flatten(tree: Any, name: str, is_value: Callable[[Any], bool]) -> tuple[Stru
     return Structure(skeleton, tuple(n for n, _ in found)), found
 
 
+def changed(tree: Any, is_value: Callable[[Any], bool], change: Callable[[Any], Any]) -> Any:
+    """`tree` with `change(value)` in the place of every value."""
+    structure, found = flatten(tree, "", is_value)
+    return structure.restore({name: change(value) for name, value in found})
+
+
 def _map(tree: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(tree, dict):
         return {k: _map(v, change) for k, v in tree.items()}

@@ -101,10 +101,15 @@ def trace(
     running_trace = Trace(name or _name_of(fn), current_trace())
     running_trace.known = known or {}
     stored = [] if module is None else [*module.named_parameters(), *module.named_buffers()]
-    roots = _argument_names(fn, args, names, {path for path, _ in stored})
+    wanted = _argument_names(fn, args, names)
+    roots = _unlike_stored(wanted, {path for path, _ in stored})
     arguments, leaves = _flatten_arguments(args, roots)
+    paths = [path for path, _ in _flatten_arguments(args, wanted)[1]]  # as `dims` has them
     hints: dict[str, int] = {}
-    inputs = [(path, *_input_type(leaf, (dims or {}).get(path, {}), hints)) for path, leaf in leaves]
+    inputs = [
+        (path, *_input_type(leaf, (dims or {}).get(given, {}), hints))
+        for given, (path, leaf) in zip(paths, leaves, strict=True)
+    ]
     _declare_symbols(running_trace.builder.scope, [t for _, t, _ in inputs], hints, [s.array for _, s in stored])
     try:
         with running(running_trace), dim_scope(running_trace.builder.scope), _mode(module, train):
@@ -159,9 +164,8 @@ def _name_of(fn: Any) -> str:
     return getattr(fn, "__name__", None) or type(fn).__name__.lower()
 
 
-def _argument_names(fn: Any, args: tuple, names: Sequence[str] | None, taken: set[str]) -> list[str]:
-    """A name for every argument: given, or the parameter of `fn`, unlike those of stored values and
-    scalars."""
+def _argument_names(fn: Any, args: tuple, names: Sequence[str] | None) -> list[str]:
+    """A name for every argument: given, or the parameter of `fn`."""
     if names is None:
         names = []
         try:
@@ -174,8 +178,13 @@ def _argument_names(fn: Any, args: tuple, names: Sequence[str] | None, taken: se
             elif parameter.kind is not parameter.KEYWORD_ONLY:
                 names.append(parameter.name)
         names += [f"arg{i}" for i in range(len(names), len(args))]
+    return list(names)[: len(args)]
+
+
+def _unlike_stored(names: Sequence[str], taken: set[str]) -> list[str]:
+    """The names of arguments, unlike those of stored values and scalars."""
     out = []
-    for name in list(names)[: len(args)]:
+    for name in names:
         while name in SCALARS or any(t == name or t.startswith(f"{name}.") for t in taken):
             name += "_"
         out.append(name)

@@ -41,6 +41,7 @@ class At:
         return at_add(self._x, self._key, run(OPS["neg"], v))
 
 
+@public
 def at(x: Any) -> At:
     """`at(x)[key].set(v)`: what `x.at[key].set(v)` does on a traced value, on NumPy arrays as well."""
     return At(value(x))
@@ -130,6 +131,12 @@ def set_rows(table: Any, indices: Any, rows: Any, axis: int) -> Any:
     return where(named, run(OPS["take"], flat, run(OPS["maximum"], last, 0), axis=axis), table)
 
 
+@public
+def masked_fill(x: Any, mask: Any, value: Any) -> Any:
+    """PyTorch's: x with `value` where the mask holds, in x's dtype."""
+    return astype(where(mask, value, x), dtype_of(x))
+
+
 # the functions of NumPy and PyTorch ---------------------------------------------------------------------------------
 @public
 def put_along_axis(x: Any, indices: Any, values: Any, axis: int) -> Any:
@@ -197,4 +204,4 @@ def segment_sum(data: Any, segment_ids: Any, num_segments: Any) -> Any:
     return run(OPS["scatter_add"], value(segment_ids), value(data), rows=num_segments)
 
 
-__all__ = ["at", "index_add", "put_along_axis", "scatter", "scatter_add", "segment_sum"]
+__all__ = ["at", "index_add", "masked_fill", "put_along_axis", "scatter", "scatter_add", "segment_sum"]

@@ -1,6 +1,7 @@
 """The op records, by family. Importing this package fills the registry `ir.op.OPS`."""
 
 from . import (
+    attention,
     conv,
     cumulative,
     custom,
@@ -18,6 +19,6 @@ from . import (
 )  # fmt: skip
 
 __all__ = [
-    "conv", "cumulative", "custom", "dynamic", "elementwise", "functions", "index", "linalg", "nn", "random", "reduce",
+    "attention", "conv", "cumulative", "custom", "dynamic", "elementwise", "functions", "index", "linalg", "nn", "random", "reduce",
     "scan", "shape", "sort",
 ]  # fmt: skip

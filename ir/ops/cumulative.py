@@ -1,4 +1,4 @@
-"""Running sums and products along an axis, and the linear recurrence that contains both."""
+"""Running sums and products along an axis, the linear recurrence that contains both, and running extremes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ..dims import identical, same_shape
 from ..op import op
 from ..types import TensorType, TypeRuleError
 from .elementwise import equal, where
+from .index import add_along_axis
 from .rules import need_axis
 from .shape import iota, slice_, unslice
 
@@ -17,7 +18,7 @@ from .shape import iota, slice_, unslice
 def _running(x, *, axis, reverse):
     need_axis(x, axis)
     if x.dtype == "bool":
-        raise TypeRuleError(f"needs numbers, got {x}; write x.astype('i64') to count")
+        raise TypeRuleError(f"needs numbers, got {x}; write x.astype('int64') to count")
     return TensorType(x.dtype, x.shape)
 
 
@@ -97,3 +98,31 @@ class cumprod:
         place = iota.like(x, shape=x.shape, axis=axis, dtype="i64")
         before = where(equal(place, _ends(x, axis, reverse)[0]), 1.0, _moved(out, axis, -ahead))
         return (before * linear_scan(_moved(x, axis, ahead), g, axis=axis, reverse=not reverse),)
+
+
+def _record(x, *, axis):
+    return _running(x, axis=axis, reverse=False), TensorType("i64", x.shape)
+
+
+def _latest(best, x, axis):
+    """(running best, the last place up to each element at which x is that)"""
+    places = np.arange(x.shape[axis]).reshape(-1, *(1,) * (x.ndim - axis - 1))
+    return best, np.maximum.accumulate(np.where((x == best) | (x != x), places, 0), axis)
+
+
+@op
+class cummax:
+    """out[i] = max(x[0], ..., x[i]) along an axis, NaN from the first NaN on, and the index that it has: of equals the last"""
+    kind = "kernel"
+    infer = _record
+    def ref(x, *, axis): return _latest(np.maximum.accumulate(x, axis), x, axis)
+    def vjp(g, out, x, *, axis): return (add_along_axis(out[1], g[0], size=x.shape[axis], axis=axis),)
+
+
+@op
+class cummin:
+    """out[i] = min(x[0], ..., x[i]) along an axis, NaN from the first NaN on, and the index that it has: of equals the last"""
+    kind = "kernel"
+    infer = _record
+    def ref(x, *, axis): return _latest(np.minimum.accumulate(x, axis), x, axis)
+    def vjp(g, out, x, *, axis): return (add_along_axis(out[1], g[0], size=x.shape[axis], axis=axis),)

@@ -15,7 +15,7 @@ _INDEX = no_gradient("an index is not differentiable")
 
 def _need_indices(indices):
     if not indices.is_integer:
-        raise TypeRuleError(f"indices are integers, got {indices}; write indices.astype('i64')")
+        raise TypeRuleError(f"indices are integers, got {indices}; write indices.astype('int64')")
 
 
 def _need_numbers(x):

@@ -17,7 +17,7 @@ from .shape import iota, reshape
 
 def _along_axis(x, *, axis):
     if not x.is_float:
-        raise TypeRuleError(f"needs a float operand, got {x}; write x.astype('f32')")
+        raise TypeRuleError(f"needs a float operand, got {x}; write x.astype('float32')")
     size = x.shape[need_axis(x, axis)]
     if isinstance(size, int) and size == 0:
         raise TypeRuleError(f"axis {axis} of {x} has no elements")
@@ -139,7 +139,7 @@ class is_class:
 def need_classes(target, name="", scores=None):
     """The target holds class numbers: one for each row of `scores`, whose last axis is that of the classes."""
     if not target.is_integer:
-        raise TypeRuleError(f"the target names classes by integers, got {target}; write target.astype('i64')")
+        raise TypeRuleError(f"the target names classes by integers, got {target}; write target.astype('int64')")
     if scores is None:
         return
     rows, moved = scores.shape[:-1], (*scores.shape[:1], *scores.shape[2:])
@@ -147,7 +147,7 @@ def need_classes(target, name="", scores=None):
     if same_shape(target.shape, moved) and not same_shape(moved, rows):
         raise TypeRuleError(f"{fact}; classes are the last axis here: write gt.moveaxis({name}, 1, -1)")
     if same_shape(target.shape, scores.shape):
-        raise TypeRuleError(f"{fact}; write target.argmax(-1) for one-hot rows, target.astype('f32') for probabilities")
+        raise TypeRuleError(f"{fact}; write target.argmax(-1) for one-hot rows, target.astype('float32') for probabilities")
     if target.ndim != len(rows) or not all(map(require_equal, target.shape, rows)):
         raise TypeRuleError(fact)
 

@@ -21,7 +21,7 @@ def _reduced(x, axes, keepdims):
 
 def _numeric(x, *, axes, keepdims):
     if x.dtype == "bool":
-        raise TypeRuleError(f"needs numbers, got {x}; write x.astype('i64') to count")
+        raise TypeRuleError(f"needs numbers, got {x}; write x.astype('int64') to count")
     return TensorType(x.dtype, _reduced(x, axes, keepdims))
 
 
@@ -40,7 +40,7 @@ def _boolean(x, *, axes, keepdims):
 
 def _floating(x, *, axes, keepdims):
     if not x.is_float:
-        raise TypeRuleError(f"needs a float operand, got {x}; write x.astype('f32')")
+        raise TypeRuleError(f"needs a float operand, got {x}; write x.astype('float32')")
     return TensorType(x.dtype, _reduced(x, axes, keepdims))
 
 

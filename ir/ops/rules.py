@@ -15,21 +15,21 @@ def need_float(*types: TensorType) -> TensorType:
     """As `elementwise`, for functions that have no integer meaning here."""
     out = elementwise(*types)
     if not out.is_float:
-        raise TypeRuleError(f"needs a float operand, got {out}; write x.astype('f32')")
+        raise TypeRuleError(f"needs a float operand, got {out}; write x.astype('float32')")
     return out
 
 
 def need_number(*types: TensorType) -> TensorType:
     out = elementwise(*types)
     if out.dtype == "bool":
-        raise TypeRuleError(f"needs numbers, got {out}; write x.astype('f32'), or use & | ~ for logic")
+        raise TypeRuleError(f"needs numbers, got {out}; write x.astype('float32'), or use & | ~ for logic")
     return out
 
 
 def need_integer(*types: TensorType) -> TensorType:
     out = elementwise(*types)
     if not out.is_integer:
-        raise TypeRuleError(f"needs integers, got {out}; write x.astype('i64')")
+        raise TypeRuleError(f"needs integers, got {out}; write x.astype('int64')")
     return out
 
 

@@ -21,7 +21,7 @@ def _order(x, axis, descending):
 def _need_order(x, axis):
     need_axis(x, axis)
     if x.dtype == "bool":
-        raise TypeRuleError(f"needs numbers to put in order, got {x}; write x.astype('i32')")
+        raise TypeRuleError(f"needs numbers to put in order, got {x}; write x.astype('int32')")
 
 
 @op

@@ -5,11 +5,11 @@ rule.py       a rule and its page     rules/       the rules, by group         r
 
 What arithmetic says of a program (layer K) is asked of proofs.py:
 
-same.py       equal values            ranges.py    intervals                   along.py    constant axes, zero sums
+same.py       equal values            ranges.py, intervals.py              along.py    constant axes, zero sums
 vanishing.py  where gradient is zero  facts.py     through an op's own rule    patterns.py norms, softmax, also by hand
 starts.py     zeros that never move, units that stay alike                     derivative.py  a rule as a small program
 masks.py      constant masks          unread.py    rows that nobody reads      sizes.py    of the data, or of the model
-probabilities.py, pairing.py          what goes into a loss
+probabilities.py, pairing.py          what goes into a loss                     singular.py  derivatives without end
 """
 
 from . import rules  # fills RULES

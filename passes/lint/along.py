@@ -9,13 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+from ...ir.arrays import constant_along
 from ...ir.dims import DimLike, Shape, divide, identical
 from ...ir.graph import Graph, Literal, Node, Operand, Value
 from ...ir.op import OPS
 from ...ir.types import is_one
-from .ranges import Range
+from .intervals import Range
 from .same import Same, is_closed, reduced_axes
 
 Axes = frozenset[int]
@@ -177,16 +176,6 @@ def axis_groups(before: Shape, after: Shape) -> list[tuple[tuple[int, ...], tupl
                 q = q * after[taken[1][-1]]
         found.append((tuple(taken[0]), tuple(taken[1])))
     return found
-
-
-def constant_along(array: np.ndarray) -> Axes:
-    """The axes along which all slices of an array are equal."""
-    found = set()
-    for axis, n in enumerate(array.shape):
-        first = array.take([0], axis) if n else array
-        if n < 2 or (np.array_equal(first, array.take([n - 1], axis)) and bool((array == first).all())):
-            found.add(axis)
-    return frozenset(found)
 
 
 # sums that are zero ---------------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ from .finding import Site
 
 @dataclass(frozen=True)
 class Branch:
-    """`kind` is if, while, guard (an assert, or an if that only raises) or other; `words` are the names in the arm that
-    was not taken."""
+    """`kind` is if, while, choice (max(a, b)), guard (an assert, or an if that only raises) or other; `words` are the
+    names in the arm that was not taken."""
 
     escape: Escape
     kind: str
@@ -50,7 +50,44 @@ def _branch(escape: Escape) -> Branch:
             return Branch(escape, "if", _words([node.orelse if escape.result else node.body]))
         if isinstance(node, ast.While):
             return Branch(escape, "while")
-    return Branch(escape, "other")
+    return Branch(escape, "choice" if _chooses(escape) else "other")
+
+
+CHOOSERS = ("max", "min", "sorted", "filter")
+
+
+def _chooses(escape: Escape) -> bool:
+    """Whether the statement at this place keeps one of several values: max(a, b), [x for x in xs if x > 0]."""
+    tree = _tree(escape.file)
+    kept = (ast.Assign, ast.AugAssign, ast.AnnAssign, ast.Return)
+    found = [n for n in ast.walk(tree) if isinstance(n, kept) and _holds(n, escape)] if tree is not None else []
+    inside = list(ast.walk(found[-1])) if found else []
+    called = [n for n in inside if isinstance(n, ast.Call) and getattr(n.func, "id", "") in CHOOSERS]
+    tests = [test for n in inside if isinstance(n, ast.comprehension) for test in n.ifs]
+    return any(_holds(n, escape) for n in (*called, *tests))
+
+
+def _holds(node: ast.expr | ast.stmt, escape: Escape) -> bool:
+    return node.lineno <= escape.line <= (node.end_lineno or node.lineno)
+
+
+def is_passed_over(site: Site) -> bool:
+    """Whether an error at this line is caught by something that does nothing in its place: `except: pass`, or
+    contextlib.suppress."""
+    tree = _tree(site.file)
+    around = [n for n in ast.walk(tree) if isinstance(n, (ast.Try, ast.With)) and _spans(n.body, site)] if tree else []
+    return bool(around) and _does_nothing(around[-1])  # walked from outside in
+
+
+def _spans(body: list[ast.stmt], site: Site) -> bool:
+    return body[0].lineno <= site.line <= (body[-1].end_lineno or body[-1].lineno)
+
+
+def _does_nothing(node: ast.Try | ast.With) -> bool:
+    if isinstance(node, ast.With):
+        return any("suppress" in ast.unparse(item.context_expr) for item in node.items)
+    done = [s for handler in node.handlers for s in handler.body]
+    return not node.orelse and all(isinstance(s, (ast.Pass, ast.Continue, ast.Expr)) for s in done)
 
 
 def _words(nodes: list) -> frozenset[str]:

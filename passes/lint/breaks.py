@@ -60,6 +60,9 @@ def is_the_loss(e: Evidence, r: Return) -> bool:
         return False
     after = {v for b in r.backs if b.value is not None for v in e.flow.descendants(b.value)}
     read = {v for n in e.flow.graph.nodes if after.intersection(n.outputs) for v in n.values()}
+    inputs = [v for v in e.graph.inputs if e.graph.roles[v.name] == "input"]
+    if read.intersection(inputs[:-1]):  # the last one is the target; what the model itself reads is no loss
+        return False
     return not any(e.flow.parameters_of(v) for v in read - after) and bool(set(r.killed) >= {p.path for p in e.dead})
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ...ir.crossings import Escape, Leaf, Leak, Reentry, Refusal, Stale, Store, Write
+from ...ir.crossings import Escape, Leaf, Leak, Mismatch, Reentry, Refusal, Stale, Store, Write
 from ...ir.graph import Graph, Operand, Value
 from ...ir.location import Location
 from .finding import Finding, Site
@@ -56,7 +56,8 @@ class Group:
 @dataclass(frozen=True)
 class Crossings:
     """What crossed the boundary with Python during a trace; `cuts` maps values that a `no_grad` block made constant to
-    the line of the block, `refusals` are errors of the tracer that the user's code caught."""
+    the line of the block, `refusals` are errors of the tracer that the user's code caught, `mismatches` derivatives of
+    the user's that are not those of their functions."""
 
     escapes: Sequence[Escape] = ()
     reentries: Sequence[Reentry] = ()
@@ -66,6 +67,7 @@ class Crossings:
     refusals: Sequence[Refusal] = ()
     stale: Sequence[Stale] = ()
     cuts: Mapping[str, Location | None] = field(default_factory=dict)
+    mismatches: Sequence[Mismatch] = ()
 
 
 @dataclass(frozen=True)
@@ -147,12 +149,14 @@ class WrongRule:
 class Probe:
     """A run with numbers in float64, at a small shape where the model allows one. `values` holds the arrays of its
     values by the names that these have in the float64 program, `refusal` what stopped the probe;
-    `wrong` are the derivatives that are to blame where a gradient disagrees with differences."""
+    `wrong` are the derivatives that are to blame where a gradient disagrees with differences; `spoiled` is where the
+    first NaN or infinity is made, of a loss that is finite, in the gradients."""
 
     gradients: Mapping[str, Gradient] = field(default_factory=dict)
     values: Mapping[str, np.ndarray] = field(default_factory=dict)
     refusal: str = ""
     wrong: Sequence[WrongRule] = ()
+    spoiled: Location | None = None
 
 
 LOOKS = 4  # fewer looks at a training say nothing about all data
@@ -201,7 +205,8 @@ class Evidence:
             object.__setattr__(self, "flow", Flow(self.graph, self.roots, self.crossings.reentries))
         if self.proofs is None:
             arrays = {p.path: p.array for p in self.params}
-            object.__setattr__(self, "proofs", Proofs(self.graph, self.flow, arrays, [p.path for p in self.trainable]))
+            trainable = [p.path for p in self.trainable]
+            object.__setattr__(self, "proofs", Proofs(self.flow.graph, self.flow, arrays, trainable))
 
     @property
     def roots(self) -> list[Value]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from ...ir.graph import Literal, Node, Operand, Value
 from .along import NONE, Axes, ZeroSum, all_axes, constant_axes, ones, zero_sums
 from .derivative import derivative_of
-from .ranges import ANY, ZERO, Range, of_number, transfer
+from .intervals import ANY, ZERO, Range, of_number
+from .ranges import transfer
 
 
 @dataclass(frozen=True)

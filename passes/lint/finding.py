@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 SEVERITIES = ("error", "warning", "info")
@@ -70,6 +70,11 @@ def grouped(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(
         found.values(), key=lambda f: (SEVERITIES.index(f.severity), -len(f.parameters), f.file, f.line, f.code)
     )
+
+
+def counted(parameters: Sequence[str]) -> str:
+    """`1 parameter`, `3 parameters`"""
+    return f"{len(parameters)} parameter{'s' if len(parameters) != 1 else ''}"
 
 
 def short(names: Iterable[str], most: int = 4) -> str:

@@ -47,6 +47,15 @@ def is_opaque(cut: Cut) -> bool:
     return isinstance(cut.by, Node) and cut.by.op == "callback"
 
 
+def is_discrete(cut: Cut) -> bool:
+    """Whole numbers and truth values of any op; floats of one that has no derivative, which is no cut that is meant."""
+    assert isinstance(cut.by, Node)
+    if not cut.target.type.is_float:
+        return True
+    meant = cut.by.op in ("stop_gradient", "callback")
+    return not meant and cut.reason is not None and cut.reason.kind == "not differentiable"
+
+
 class Flow:
     """The flow of gradient from `roots` back to the inputs of `graph`. Parameters are named by their paths. `closed`
     are edges that are known to carry none, whatever the rule of their op says."""

@@ -10,8 +10,8 @@ from ...ir.dims import product
 from ...ir.graph import Graph, Literal, Node, Operand, Value
 from ...ir.interp import concrete, concrete_type
 from ...ir.op import OPS
+from .intervals import Range
 from .patterns import share, taken_away
-from .ranges import Range
 from .same import Same, is_closed, reduced_axes
 
 LARGEST = 1 << 20  # elements of an array that is computed here
@@ -66,6 +66,8 @@ def removed(graph: Graph, ranges: Mapping[Value, Range], arrays: Mapping[Value, 
 def _removed(
     node: Node, ranges: Mapping[Value, Range], arrays: Mapping[Value, np.ndarray], known: Mapping[Value, np.ndarray]
 ) -> np.ndarray | None:
+    if is_closed(node):
+        return None
     gone = [_of_operand(o, arrays, known) for o in node.inputs]
     if node.op == "where":
         condition = node.inputs[0]

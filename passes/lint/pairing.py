@@ -31,7 +31,7 @@ class Pairing:
 def pairings(e: Evidence) -> Iterator[Pairing]:
     """The first op of a loss at which (N, 1) and (N,) become (N, N)."""
     grown: set[Value] = set()  # and what is computed from it: told once
-    for node in e.graph.nodes:
+    for node in e.flow.graph.nodes:
         if grown.intersection(node.values()):
             grown.update(node.outputs)
             continue

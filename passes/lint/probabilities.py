@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from ...ir.graph import Literal, Node, Operand, Value
 from .evidence import Evidence
+from .intervals import UNIT
 from .patterns import share, taken_away
-from .ranges import UNIT
 
 LOSSES = {
     "nll_from_logits": "cross_entropy",
@@ -33,7 +33,7 @@ class Squashed:
 
 def squashed_twice(e: Evidence) -> Iterator[Squashed]:
     """Every place where logits are expected and probabilities are given."""
-    for node in e.graph.nodes:
+    for node in e.flow.graph.nodes:
         if not any(v in e.flow.alive for v in node.outputs):
             continue
         for logits, loss, again in _expected(e, node):
@@ -117,7 +117,7 @@ def _without_sign(e: Evidence, x: Operand) -> Operand:
 def _meets_a_target(e: Evidence, logits: Operand, x: Operand | None) -> bool:
     """Whether the logits are multiplied with a target, or also taken with the other sign: then this is a loss."""
     same = e.proofs.same
-    for node in e.graph.nodes:
+    for node in e.flow.graph.nodes:
         if node.op == "mul":
             for factor, other in (node.inputs, node.inputs[::-1]):
                 if _is_target(e, factor) and same.equal(_without_sign(e, other), logits):

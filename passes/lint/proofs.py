@@ -12,8 +12,9 @@ from ...ir.dims import DimScope, dim_scope
 from ...ir.graph import Graph, Node, Operand, Value
 from .along import Axes, constants
 from .flow import Edge, Flow
+from .intervals import Range, of_number
 from .masks import removed, static_arrays
-from .ranges import Range, of_number, ranges
+from .ranges import ranges
 from .same import Same
 from .sizes import Sizes
 from .starts import Stuck, Units, alike, stuck
@@ -56,6 +57,10 @@ class Proofs:
     def values(self) -> dict[Value, Range]:
         """As `ranges`, where x - stop_gradient(x) is 0."""
         return self.ranges if self.alike_in_value is self.same else ranges(self.graph, self.alike_in_value)
+
+    @cached_property
+    def order(self) -> dict[Node, int]:
+        return {node: n for n, node in enumerate(self.graph.nodes)}
 
     @cached_property
     def constant(self) -> dict[Value, Axes]:
@@ -111,9 +116,8 @@ class Proofs:
             source = self._made_constant_by(key[0], by_node)
             if source is not None and killed[key]:
                 killed[source], killed[key] = (*killed[source], *killed[key]), ()
-        order = {node: n for n, node in enumerate(self.graph.nodes)}
         found = [Lost(kind, node, tuple(edges), killed[node, kind]) for (node, kind), edges in by_node.items()]
-        return sorted((lost for lost in found if lost.killed), key=lambda lost: order[lost.node])
+        return sorted((lost for lost in found if lost.killed), key=lambda lost: self.order[lost.node])
 
     def _made_constant_by(self, node: Node, closed: Mapping[tuple[Node, str], object]) -> tuple[Node, str] | None:
         """The first of the closed edges to which an operand of `node` owes that it is constant."""

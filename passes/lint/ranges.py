@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,52 +16,46 @@ from ...ir.dims import DimLike, DimScope, bounds, dim_scope, product
 from ...ir.graph import Graph, Literal, Node, Operand, Value
 from ...ir.op import OPS
 from ...ir.types import DTYPES, TensorType
+from .intervals import (
+    ANY,
+    INF,
+    LARGEST,
+    LIMITS,
+    ONE,
+    POSITIVE,
+    SMALLEST,
+    UNIT,
+    ZERO,
+    Range,
+    add,
+    clip,
+    copysign,
+    div,
+    ends,
+    equal,
+    floor_divide,
+    lerp,
+    less,
+    less_equal,
+    magnitude,
+    maximum,
+    minimum,
+    mul,
+    neg,
+    negated,
+    of_array,
+    of_number,
+    of_type,
+    power,
+    reciprocal,
+    remainder,
+    square,
+    truth,
+    where,
+)  # fmt: skip
 from .same import Same, is_closed, reduced_axes
 
-INF = math.inf
-
-
-class Range(NamedTuple):
-    low: float
-    high: float
-
-    @property
-    def is_constant(self) -> bool:
-        """Whether all elements are one number."""
-        return self.low == self.high
-
-    def __or__(self, other: Range) -> Range:  # type: ignore[override]
-        return Range(min(self.low, other.low), max(self.high, other.high))
-
-    def __contains__(self, x: object) -> bool:
-        return self.low <= x <= self.high  # type: ignore[operator]
-
-    def __str__(self) -> str:
-        low, high = (f"{end + 0.0:g}" for end in self)  # -0 as 0
-        return low if self.is_constant else f"[{low}, {high}]"
-
-
 NO_CONSTANTS: Mapping[str, np.ndarray] = {}
-ANY, ZERO, ONE, UNIT, POSITIVE = Range(-INF, INF), Range(0, 0), Range(1, 1), Range(0, 1), Range(0, INF)
-LIMITS = {name: (float(np.iinfo(t).min), float(np.iinfo(t).max)) for name, t in DTYPES.items() if t.kind == "i"}
-LARGEST = {name: float(np.finfo(t).max) for name, t in DTYPES.items() if t.kind == "f"}
-SMALLEST = {name: float(np.finfo(t).tiny) for name, t in DTYPES.items() if t.kind == "f"}
-
-
-def of_type(kind: TensorType) -> Range:
-    """Everything that the dtype can hold."""
-    return UNIT if kind.dtype == "bool" else Range(*LIMITS[kind.dtype]) if kind.is_integer else ANY
-
-
-def of_number(x: float) -> Range:
-    return ANY if x != x else Range(float(x), float(x))
-
-
-def of_array(array: np.ndarray) -> Range:
-    """From the least to the greatest element; anything where there is none, or NaN."""
-    if array.size == 0 or (array.dtype.kind == "f" and np.isnan(array).any()):
-        return ANY
-    return Range(float(array.min()), float(array.max()))
 
 
 def ranges(graph: Graph, same: Same, known: Mapping[Value, Range] | None = None) -> dict[Value, Range]:
@@ -73,9 +66,39 @@ def ranges(graph: Graph, same: Same, known: Mapping[Value, Range] | None = None)
         for node in graph.nodes:
             operands = [same.of(o) for o in node.inputs]
             given = [of_number(o.value) if isinstance(o, Literal) else found[o] for o in operands]
+            if node.op == "where":
+                given = _in_arms(same, operands, given, found)
             for value in node.outputs:
                 found[value] = known.get(value) or transfer(node, value, operands, given, graph.constants)
     return found
+
+
+def _in_arms(
+    same: Same, operands: Sequence[Operand], given: Sequence[Range], found: Mapping[Value, Range]
+) -> Sequence[Range]:
+    """The operands of a where whose condition compares one of its arms with a number: what is chosen lies beyond it."""
+    test = same.made(operands[0])
+    if test is None or test.op not in ABOVE:
+        return given
+    x, y = map(same.of, test.inputs)
+    is_above = ABOVE[test.op]
+    if isinstance(x, Literal):
+        x, y, is_above = y, x, not is_above
+    bound = of_number(y.value) if isinstance(y, Literal) else found[y]
+    if not bound.is_constant:
+        return given
+    above, below = Range(bound.low, INF), Range(-INF, bound.low)
+    chosen = (above, below) if is_above else (below, above)
+    arms = [_both(r, c) if o is x else r for o, r, c in zip(operands[1:], given[1:], chosen, strict=True)]
+    return [given[0], *arms]
+
+
+ABOVE = {"greater": True, "greater_equal": True, "less": False, "less_equal": False}
+
+
+def _both(x: Range, y: Range) -> Range:
+    low, high = max(x.low, y.low), min(x.high, y.high)
+    return Range(low, high) if low <= high else x
 
 
 def transfer(
@@ -114,137 +137,6 @@ def _held(found: Range, kind: TensorType, op: str) -> Range:
     return Range(low, high)
 
 
-# arithmetic -----------------------------------------------------------------------------------------------------
-def _times(x: float, y: float) -> float:
-    return 0.0 if x == 0 or y == 0 else x * y
-
-
-def add(x: Range, y: Range) -> Range:
-    low, high = x.low + y.low, x.high + y.high
-    return Range(-INF if low != low else low, INF if high != high else high)  # inf - inf
-
-
-def neg(x: Range) -> Range:
-    return Range(-x.high, -x.low)
-
-
-def mul(x: Range, y: Range) -> Range:
-    ends = [_times(a, b) for a in x for b in y]
-    return Range(min(ends), max(ends))
-
-
-def div(x: Range, y: Range) -> Range:
-    if y.low < 0 <= y.high or y == ZERO:
-        return ANY
-    if y.high < 0:
-        return div(neg(x), neg(y))
-    # by a number just above 0 the quotient is as large as one likes; inf by inf lies between the others
-    ends = [0.0 if a == 0 or b == INF else math.copysign(INF, a) if b == 0 else a / b for a in x for b in y]
-    return Range(min(ends), max(ends))
-
-
-def _floor_divide(x: Range, y: Range) -> Range:
-    if y.low <= 0 <= y.high:
-        return ANY
-    low, high = _ends("floor", div(x, y))
-    negative = x.low < 0 < y.high or y.low < 0 < x.high  # if only just, it is -1
-    return Range(min(low, -1.0) if negative else low, high)
-
-
-def reciprocal(x: Range) -> Range:
-    return div(ONE, x)
-
-
-def magnitude(x: Range) -> Range:
-    return Range(max(x.low, -x.high, 0.0), max(-x.low, x.high))
-
-
-def square(x: Range) -> Range:
-    size = magnitude(x)
-    return Range(_times(size.low, size.low), _times(size.high, size.high))
-
-
-def power(x: Range, y: Range) -> Range:
-    if not y.is_constant:
-        if x.is_constant and x.low > 0:
-            ends = _ends("pow", x, y)
-            return ends if x.low >= 1 else Range(ends.high, ends.low)
-        return POSITIVE if x.low >= 0 else ANY
-    p = y.low
-    if p == 0:
-        return ONE
-    if p < 0:
-        return reciprocal(power(x, Range(-p, -p)))
-    if p % 2 == 0:
-        x = magnitude(x)
-    elif p % 1:
-        x = Range(max(x.low, 0.0), max(x.high, 0.0))
-    return _ends("pow", x, y)
-
-
-def _ends(name: str, *operands: Range) -> Range:
-    """Of a function that does not decrease: its values at both ends, by its NumPy reference."""
-    ref = OPS[name].ref
-    assert ref is not None
-    with np.errstate(all="ignore"):
-        low, high = np.asarray(ref(*(np.array([float(x.low), float(x.high)]) for x in operands)), np.float64)
-    return Range(-INF if low != low else float(low), INF if high != high else float(high))
-
-
-def _remainder(x: Range, y: Range) -> Range:
-    if y.low > 0:
-        return x if x.low >= 0 and x.high < y.low else Range(0, y.high)
-    return Range(y.low, 0) if y.high < 0 else ANY
-
-
-def _copysign(x: Range, y: Range) -> Range:
-    size = magnitude(x)
-    return size if y.low > 0 else neg(size) if y.high < 0 else size | neg(size)
-
-
-def _where(condition: Range, x: Range, y: Range) -> Range:
-    return x | y if not condition.is_constant else x if condition.low else y
-
-
-def _lerp(x: Range, y: Range, t: Range) -> Range:
-    if t.low >= 0 and t.high <= 1:
-        return x | y
-    return add(x, mul(t, add(y, neg(x))))
-
-
-def _clip(x: Range, low: Range, high: Range) -> Range:
-    return minimum(maximum(x, low), high)
-
-
-def maximum(x: Range, y: Range) -> Range:
-    return Range(max(x.low, y.low), max(x.high, y.high))
-
-
-def minimum(x: Range, y: Range) -> Range:
-    return Range(min(x.low, y.low), min(x.high, y.high))
-
-
-# comparison -----------------------------------------------------------------------------------------------------
-def _truth(yes: bool, no: bool) -> Range:
-    return ONE if yes else ZERO if no else UNIT
-
-
-def less(x: Range, y: Range) -> Range:
-    return _truth(x.high < y.low, x.low >= y.high)
-
-
-def less_equal(x: Range, y: Range) -> Range:
-    return _truth(x.high <= y.low, x.low > y.high)
-
-
-def equal(x: Range, y: Range) -> Range:
-    return _truth(x == y and x.is_constant, x.high < y.low or y.high < x.low)
-
-
-def _not(x: Range) -> Range:
-    return Range(1 - x.high, 1 - x.low)
-
-
 # functions ------------------------------------------------------------------------------------------------------
 def _within(low: float, high: float) -> Callable[..., Range]:
     return lambda node, *given: Range(low, high)
@@ -257,7 +149,7 @@ def _rising(name: str, least: float = -INF, greatest: float = INF) -> Callable[.
         if any((x.low < least and x.high <= least) or (x.high > greatest and x.low >= greatest) for x in given):
             return ANY  # NaN
         inside = [Range(min(max(x.low, least), greatest), max(min(x.high, greatest), least)) for x in given]
-        return _ends(name, *inside)
+        return ends(name, *inside)
 
     return rule
 
@@ -368,8 +260,8 @@ def _iota(node: Node) -> Range:
 def _cast(node: Node, x: Range) -> Range:
     kind = node.output.type
     if kind.dtype == "bool":
-        return _truth(0 not in x, x == ZERO)
-    return _ends("trunc", x) if kind.is_integer and node.inputs[0].type.is_float else x
+        return truth(0 not in x, x == ZERO)
+    return ends("trunc", x) if kind.is_integer and node.inputs[0].type.is_float else x
 
 
 def _hull(node: Node, *given: Range) -> Range:
@@ -404,8 +296,8 @@ RULES: dict[str, Callable[..., Range]] = {
     "sub": _plain(lambda x, y: add(x, neg(y))),
     "mul": _plain(mul),
     "div": _plain(div),
-    "floor_divide": _plain(_floor_divide),
-    "remainder": _plain(_remainder),
+    "floor_divide": _plain(floor_divide),
+    "remainder": _plain(remainder),
     "neg": _plain(neg),
     "pow": _plain(power),
     "square": _plain(square),
@@ -415,12 +307,12 @@ RULES: dict[str, Callable[..., Range]] = {
     "relu": _rising("relu"),
     "maximum": _plain(maximum),
     "minimum": _plain(minimum),
-    "clip": _plain(_clip),
-    "lerp": _plain(_lerp),
-    "where": _plain(_where),
+    "clip": _plain(clip),
+    "lerp": _plain(lerp),
+    "where": _plain(where),
     "cast": _cast,
     "stop_gradient": _first,
-    "copysign": _plain(_copysign),
+    "copysign": _plain(copysign),
     "heaviside": _plain(lambda x, y: ONE if x.low > 0 else ZERO if x.high < 0 else UNIT | y),
     # functions
     **{n: _rising(n) for n in "exp exp2 expm1 tanh sigmoid erf softplus floor ceil trunc round".split()},
@@ -430,13 +322,13 @@ RULES: dict[str, Callable[..., Range]] = {
     "acosh": _rising("acosh", least=1.0),
     "asin": _rising("asin", -1.0, 1.0),
     "atanh": _rising("atanh", -1.0, 1.0),
-    "rsqrt": _plain(lambda x: reciprocal(_ends("sqrt", Range(max(x.low, 0.0), max(x.high, 0.0))))),
+    "rsqrt": _plain(lambda x: reciprocal(ends("sqrt", Range(max(x.low, 0.0), max(x.high, 0.0))))),
     "acos": _within(0, math.pi),
     "atan2": _within(-math.pi, math.pi),
     "sin": _within(-1, 1),
     "cos": _within(-1, 1),
-    "cosh": _plain(lambda x: _ends("cosh", magnitude(x))),
-    "hypot": _plain(lambda x, y: _ends("hypot", magnitude(x), magnitude(y))),
+    "cosh": _plain(lambda x: ends("cosh", magnitude(x))),
+    "hypot": _plain(lambda x, y: ends("hypot", magnitude(x), magnitude(y))),
     "silu": _dipping("silu", -1.2784645427610738, -0.2784645427610738),
     "gelu_erf": _dipping("gelu_erf", -0.7517915246935644, -0.16997120747990369),
     "gelu_tanh": _dipping("gelu_tanh", -0.7524614220710162, -0.17004075057125412),
@@ -446,10 +338,10 @@ RULES: dict[str, Callable[..., Range]] = {
     "greater": _plain(lambda x, y: less(y, x)),
     "greater_equal": _plain(lambda x, y: less_equal(y, x)),
     "equal": _plain(equal),
-    "not_equal": _plain(lambda x, y: _not(equal(x, y))),
+    "not_equal": _plain(lambda x, y: negated(equal(x, y))),
     "logical_and": _plain(minimum),
     "logical_or": _plain(maximum),
-    "logical_not": _plain(_not),
+    "logical_not": _plain(negated),
     # shapes and generators
     **dict.fromkeys("reshape permute broadcast_to slice take".split(), _first),
     "unslice": lambda node, x: x | of_number(node.attrs.get("value", 0)),

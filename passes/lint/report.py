@@ -128,6 +128,11 @@ def shown_path(file: str) -> str:
     return file if relative.startswith("..") or file.startswith("<") else relative
 
 
+def place(site: Site) -> str:
+    """`file:line:column`, which editors follow; without the column where it is not known."""
+    return f"{shown_path(site.file)}:{site.line}" + (f":{site.column}" if site.column else "")
+
+
 def source(site: Site) -> str:
     return linecache.getline(site.file, site.line).strip() if site else ""
 
@@ -140,14 +145,14 @@ def text(finding: Finding) -> str:
 def parts(finding: Finding) -> Iterator[tuple[str, str]]:
     """(kind, line) of a printed finding; the kinds are what a terminal colours."""
     f = finding
-    where = f"  {shown_path(f.file)}:{f.line}" if f.site else ""
+    where = f"  {place(f.site)}" if f.site else ""
     scope = f"  ({f.site.scope})" if f.site.scope else ""
     yield f.severity, f"{f.code} {f.severity}{where}{scope}"
     if source(f.site):
         yield "source", f"  {f.line:4d} | {source(f.site)}"
     yield "message", f"  {f.message}"
     if f.escape and (f.escape.file, f.escape.line) != (f.file, f.line):
-        yield "why", f"  left     {shown_path(f.escape.file)}:{f.escape.line}  {source(f.escape)}"
+        yield "why", f"  left     {place(f.escape)}  {source(f.escape)}"
     if f.parameters:
         yield "parameters", f"  concerns {short(f.parameters, 6)}"
     yield "why", f"  because  {f.why}"

@@ -94,7 +94,14 @@ def _returns(e: Evidence) -> list[Return]:
     told: dict[tuple, Return] = {}  # one way of leaving for each line and what it costs
     for r in sorted(found, key=lambda r: KINDS.index(r.kind)):
         told.setdefault((r.site.file, r.site.line, r.killed, r.partial), r)
-    return [r for r in found if r in told.values() and (r.killed or r.partial or r.inputs)]
+    kept = [r for r in found if r in told.values() and (r.killed or r.partial or r.inputs)]
+    return [r for r in kept if r.kind != "choice" or not any(_follows(r, other) for other in kept)]
+
+
+def _follows(choice: Return, other: Return) -> bool:
+    """Whether an index was chosen by what another constant was made of: the one line is told."""
+    left = set(choice.escapes) & set(other.escapes)
+    return other.kind != "choice" and bool(left) and set(choice.killed) <= {*other.killed, *other.partial}
 
 
 def _matters(e: Evidence, back: Back) -> bool:

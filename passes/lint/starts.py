@@ -17,7 +17,8 @@ from ...ir.graph import Node, Operand, Value
 from .along import NONE, Axes, constant_along, constants, ones
 from .facts import Fact, look_through, number
 from .flow import Edge, Flow
-from .ranges import ZERO, Range, ranges
+from .intervals import ZERO, Range
+from .ranges import ranges
 from .vanishing import vanishing
 
 if TYPE_CHECKING:

@@ -66,9 +66,14 @@ def _of_sum(e: Evidence, total: Node) -> Iterator[StraightThrough]:
                 stops[t.by] = None
     net = {v: live.get(v, 0.0) + stopped.get(v, 0.0) for v in (*live, *stopped)}
     alone = sum(f != 0.0 for f in net.values()) == 1 and sum(f != 0.0 for f in live.values()) == 1
+    rest = {v: f for v, f in net.items() if f}
     for learns, factor in live.items():
         if factor == 0.0 or stopped.get(learns) != -factor:
             continue
+        whole = _whole(e, rest, learns) if len(rest) > 1 and not any(live.get(v) for v in rest) else None
+        if whole is not None and not _gives_gradient(e, learns, whole):
+            names = [p.path for p in e.dead if p.path in e.flow.parameters_of(whole)]
+            yield StraightThrough(total, whole, learns, tuple(stops), tuple(names), True)
         for shown in (v for v, f in stopped.items() if v is not learns and f and net[v]):
             above = e.flow.ancestors(learns)
             turned = alone and shown in above and not _gives_gradient(e, learns, shown)
@@ -76,6 +81,17 @@ def _of_sum(e: Evidence, total: Node) -> Iterator[StraightThrough]:
             derived = turned or learns in e.flow.ancestors(shown)
             if derived and (turned or names):
                 yield StraightThrough(total, shown, learns, tuple(stops), tuple(names), turned)
+
+
+def _whole(e: Evidence, parts: dict[Value, float], learns: Value) -> Value | None:
+    """What `learns` is computed from that is the sum of these parts: x @ w + b is one value."""
+    for value in e.flow.ancestors(learns):
+        node = e.flow.producer.get(value)
+        if node is not None and node.op in SUMS and value is not learns:
+            found = {t.value: t.factor for t in terms(e.flow, value) if not t.stopped}
+            if found == parts:
+                return value
+    return None
 
 
 def _gives_gradient(e: Evidence, start: Value, to: Value) -> bool:

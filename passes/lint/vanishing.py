@@ -17,8 +17,8 @@ from .along import Axes, ZeroSum, all_axes, every, ones
 from .derivative import differentiable_operands
 from .facts import Fact, look_through, number
 from .flow import Edge
+from .intervals import ZERO, Range, of_number
 from .patterns import average_of_one, fixed_sum, invariant_axes, is_step, share, taken_away
-from .ranges import ZERO, Range, of_number
 from .same import Same
 
 MASKED = -1e4  # a score that is as good as -inf: e**-1e4 is 0

@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from ..call import Part
 from ..kernel import Kernel
+from .attention import attention, attention_grad, attention_words
 from .check import check, check_words
 from .combine import combine, combine_words
 from .conv import conv, conv_words
-from .cumulative import cumsum, linear_scan, running_words
+from .cumulative import cummax, cummin, cumsum, linear_scan, running_words
 from .dynamic import dynamic_read, dynamic_words, dynamic_write
 from .gather import (
     along_words,
@@ -30,11 +31,15 @@ from .gemm import gemm, gemm_words
 from .sort import bottom, sort, sort_descending, sort_words, top, top_words
 
 FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]] = {
+    "attention": (attention, attention_words),
+    "attention_grad": (attention_grad, attention_words),
     "bottom": (bottom, top_words),
     "bounded": (bounded, bounded_words),
     "check": (check, check_words),
     "combine": (combine, combine_words),
     "conv": (conv, conv_words),
+    "cummax": (cummax, running_words),
+    "cummin": (cummin, running_words),
     "cumsum": (cumsum, running_words),
     "dynamic_read": (dynamic_read, dynamic_words),
     "dynamic_write": (dynamic_write, dynamic_words),

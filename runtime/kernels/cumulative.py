@@ -1,4 +1,5 @@
-"""Running sums and linear recurrences along an axis: arrays are (outer, n along the axis, width adjacent elements).
+"""Running sums, linear recurrences and running extremes along an axis: arrays are (outer, n along the axis, width
+adjacent elements).
 
 A run from the end is one with pointers to the last row and negative strides.
 """
@@ -6,7 +7,7 @@ A run from the end is one with pointers to the last row and negative strides.
 from __future__ import annotations
 
 from ..call import Part
-from ..kernel import NUMBERS, Kernel, template
+from ..kernel import FLOATS, NUMBERS, Kernel, template
 
 
 def cumsum(dtype: str) -> Kernel:
@@ -66,6 +67,56 @@ SCAN = """
                     for j in range(width):
                         before = ld(to, (k - 1) * out_row + j)
                         st(to, k * out_row + j, ld(factor, k * a_row + j) * before + ld(term, k * b_row + j))
+"""
+
+
+def cummax(dtype: str) -> Kernel:
+    """out[o, k, j] = the greatest of x[o, :k + 1, j], or NaN where one is; index has the last k at which it is that.
+    Strides as for cumsum."""
+    return template("cummax", dtype, EXTREME_PARAMS, EXTREME.replace("BETTER", _better(">=", dtype)), NUMBERS)
+
+
+def cummin(dtype: str) -> Kernel:
+    """As cummax, the least."""
+    return template("cummin", dtype, EXTREME_PARAMS, EXTREME.replace("BETTER", _better("<=", dtype)), NUMBERS)
+
+
+def _better(sign: str, dtype: str) -> str:
+    """Source: whether v takes the place of `best`. Nothing but another NaN takes the place of NaN."""
+    return f"((v {sign} best) | isnan(v))" if dtype in FLOATS else f"(v {sign} best)"
+
+
+EXTREME_PARAMS = (
+    "x:T* out:T* index:i64* outer:i64 n:i64 width:i64 x_outer:i64 x_row:i64 out_outer:i64 out_row:i64 "
+    "index_outer:i64 index_row:i64 line:i64"
+)
+EXTREME = """
+    for o in range(outer):
+        source = at(x, o * x_outer)
+        to = at(out, o * out_outer)
+        places = at(index, o * index_outer)
+        if n > 0:
+            for j in range(width):
+                st(to, j, ld(source, j))
+                st(places, j, i64(0))
+            if line:
+                best = ld(source, 0)
+                place = i64(0)
+                for k in range(1, n):
+                    v = ld(source, k * x_row)
+                    if BETTER:
+                        best = v
+                        place = i64(k)
+                    st(to, k * out_row, best)
+                    st(places, k * index_row, place)
+            else:
+                for k in range(1, n):
+                    for j in range(width):
+                        v = ld(source, k * x_row + j)
+                        best = ld(to, (k - 1) * out_row + j)
+                        hit = BETTER
+                        st(to, k * out_row + j, select(hit, v, best))
+                        st(places, k * index_row + j, select(hit, i64(k), ld(places, (k - 1) * index_row + j)))
 """
 
 

@@ -6,7 +6,7 @@ from textwrap import indent
 
 from ..call import Part
 from ..kernel import Kernel, template
-from ..tiles import LANES, SHAPES, choice
+from .panels import COLUMNS_MODE, down, packed, with_lanes
 
 # Multiply-adds of a thread up to which tiles beat OpenBLAS, GFLOP/s on one core: 384 x 512 x 128 186 to 167, turned 185
 # to 168, 64 x 512 x 128 190 to 156, 64 x 64 x 32 130 to 84; but 512 x 1536 x 384 165 to 170, turned 160 to 172.
@@ -24,7 +24,7 @@ def gemm(dtype: str) -> Kernel:
 
     a, b, c     first elements; lda, ldb, ldc: elements from one stored row to the next
     scratch     this thread's own memory for a piece of b, most_k x most_n
-    packed      1: b is copied there piece by piece, as it must be where it is stored transposed
+    pack        1: b is copied there piece by piece, as it must be where it is stored transposed
     fn          blas.address("sgemm" or "dgemm"); 0: tiles
     ta, tb      1: the matrix is stored transposed
     m, n, k     op(a) is [m, k], op(b) [k, n], c [m, n]; k = 0 gives zeros
@@ -35,99 +35,65 @@ def gemm(dtype: str) -> Kernel:
                 y_lower     op(b)[k, j] is 0 for j > k;         y_upper     for j < k
     fill        1: what is left out of c is set to 0: its readers may multiply it by 0, which NaN would survive
     """
-    return template("gemm", dtype, PARAMS, GEMM.replace("LANES", str(LANES[dtype])))
+    return template("gemm", dtype, PARAMS, with_lanes(GEMM, dtype))
 
 
 PARAMS = (
     "a:T* b:T* c:T* scratch:T* fn:i64 ta:i64 tb:i64 m:i64 n:i64 k:i64 lda:i64 ldb:i64 ldc:i64 "
-    "nb1:i64 nb2:i64 a1:i64 a2:i64 b1:i64 b2:i64 c1:i64 c2:i64 half:i64 fill:i64 most_k:i64 most_n:i64 packed:i64"
+    "nb1:i64 nb2:i64 a1:i64 a2:i64 b1:i64 b2:i64 c1:i64 c2:i64 half:i64 fill:i64 most_k:i64 most_n:i64 pack:i64"
 )
 
-# b[p0 .., j0 ..] to panels of two vectors' width, each [inner, 2 * LANES]
-PACK = """
-for j in range(0, columns, LANES):
-    panel = at(scratch, j // (2 * LANES) * (2 * LANES) * inner + j % (2 * LANES))
-    source = at(right, p0 * b_row + (j0 + j) * b_column)
-    whole = 0
-    if j + LANES <= columns:
-        whole = inner
-        if tb != 0:
-            whole = inner // LANES * LANES
-            for p in range(0, whole, LANES):
-                transpose(at(source, p), ldb, at(panel, p * (2 * LANES)), 2 * LANES)
-        else:
-            for p in range(inner):
-                for l in range(LANES):
-                    st(panel, p * (2 * LANES) + l, ld(source, p * ldb + l))
-    for l in range(minimum(columns - j, LANES)):
-        for p in range(whole, inner):
-            st(panel, p * (2 * LANES) + l, ld(source, p * b_row + l * b_column))
-"""
+PACK = packed("scratch", "at(right, p0 * b_row + j0 * b_column)", "b_row", "b_column", "inner", "columns")
 
-
-def _next_tile() -> str:
-    """Sets `number` and `rows` to the largest tile that fits into the rows from `i` on."""
-    lines = []
-    for wide, condition in ((True, "width > LANES"), (False, "width <= LANES")):
-        lines.append(f"if {condition}:")
-        for number, rows in reversed(choice(wide)):
-            lines.append(f"    if i + {rows} <= m:\n        number = {number}\n        rows = {rows}")
-    return "\n".join(lines)
-
-
-# down the rows of a panel, the largest tiles that fit first
-TILES = f"""
-i = 0
-while i < m:
-    number = 0
-    rows = 1
-{indent(_next_tile(), "    ")}
-    k0 = 0
-    k1 = inner
-    if half == 3:
-        k1 = minimum(inner, i + rows - p0)
-    if half == 4:
-        k0 = maximum(i - p0, 0)
-    if half == 5:
-        k0 = maximum(j0 + j - p0, 0)
-    if half == 6:
-        k1 = minimum(inner, j0 + j + width - p0)
-    unread = (half == 1 and j0 + j >= i + rows) or (half == 2 and j0 + j + width <= i)
-    to = at(out, i * ldc + j0 + j)
-    if unread:
-        k1 = k0
-    if (piece == 0 and (fill != 0 or not unread)) or k1 > k0:
-        tile(number + mode, k1 - k0, at(left, i * a_row + (p0 + k0) * a_column), a_step,
-             at(panel, k0 * panel_step), panel_step, to, ldc, to, ldc, piece, width)
-    i += rows
-"""
+TILES = down(
+    "m",
+    "width",
+    """
+k0 = 0
+k1 = inner
+if half == 3:
+    k1 = minimum(inner, i + height - p0)
+if half == 4:
+    k0 = maximum(i - p0, 0)
+if half == 5:
+    k0 = maximum(j0 + j - p0, 0)
+if half == 6:
+    k1 = minimum(inner, j0 + j + width - p0)
+unread = (half == 1 and j0 + j >= i + height) or (half == 2 and j0 + j + width <= i)
+to = at(out, i * ldc + j0 + j)
+if unread:
+    k1 = k0
+if (piece == 0 and (fill != 0 or not unread)) or k1 > k0:
+    tile(number + mode, k1 - k0, at(left, i * a_row + (p0 + k0) * a_column), lda,
+         at(panel, k0 * panel_step), panel_step, to, ldc, to, ldc, piece, width)
+""",
+)
 
 # the inner axis in pieces, of a turned b also the columns; a piece of b meets all rows of a
 TILED = f"""
 pieces = maximum((k + most_k - 1) // most_k, 1)
 step = n
-if packed != 0:
+if pack != 0:
     step = most_n
-a_step = lda
 mode = 0
 if ta != 0:
-    mode = COUNT
+    mode = COLUMNS_MODE
 for j0 in range(0, n, maximum(step, 1)):
     columns = minimum(step, n - j0)
     for piece in range(pieces):
         p0 = k * piece // pieces
         inner = k * (piece + 1) // pieces - p0
-        if packed != 0:
+        if pack != 0:
 {indent(PACK, " " * 12)}
         for j in range(0, columns, 2 * LANES):
             width = minimum(columns - j, 2 * LANES)
             panel = at(scratch, j * inner)
             panel_step = 2 * LANES
-            if packed == 0:
+            if pack == 0:
                 panel = at(right, p0 * ldb + j0 + j)
                 panel_step = ldb
 {indent(TILES, " " * 12)}
-""".replace("COUNT", str(len(SHAPES)))
+""".replace("COLUMNS_MODE", str(COLUMNS_MODE))
 
 BLOCKS = """
 extent = m
@@ -212,8 +178,8 @@ def gemm_words(part: Part) -> list[int]:
     batch = [x[0], x[1], y[0], y[1], out[0], out[1]]
     sizes = (m, n, k, lda, ldb, max(ldc, 1))
     half, fill, most_k, most_n, direct_rows = map(int, call.params)
-    packed = int(tb or call.axes[2] > direct_rows)
-    return [*part.pointers, routine, ta, tb, *sizes, nb1, nb2, *batch, half, fill, most_k, most_n, packed]
+    pack = int(tb or call.axes[2] > direct_rows)
+    return [*part.pointers, routine, ta, tb, *sizes, nb1, nb2, *batch, half, fill, most_k, most_n, pack]
 
 
 def _leading(row_stride: int, column_stride: int, rows: int, columns: int) -> tuple[int, int]:

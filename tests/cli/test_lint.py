@@ -130,5 +130,7 @@ def test_explain(run):
         assert result.exit_code == 0
         assert result.output.startswith("GT-C07 error: ")
         assert "Broken:" in result.output and "Right:" in result.output
+    result = run("explain", "GT-F07")
+    assert result.exit_code == 0 and result.output.startswith("GT-F07 impossible: ") and "`h += 1`" in result.output
     result = run("explain", "Z99")
     assert result.exit_code == 1 and "there is no code Z99; there are GT-A0" in result.output

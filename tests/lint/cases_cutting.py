@@ -632,6 +632,61 @@ case(
     layers=STATIC,
 )
 
+case(
+    "GT-B08",
+    name="B08-as-it-is-checked",
+    params=W,
+    top="""
+    cubed = gt.custom_vjp(lambda x: (x**3, x), lambda x, g: g * 2.0 * x**2)
+    right = gt.custom_vjp(lambda x: (x**3, x), lambda x, g: g * 3.0 * x**2)
+    steps = gt.custom_vjp(lambda x: (gt.sign(x), None), lambda saved, g: g, surrogate=True)
+    """,
+    broken="""
+    h = h @ self.w
+    h = cubed(h)  #!
+    """,
+    healthy="""
+    h = h @ self.w
+    h = right(h) + steps(h)
+    """,
+    kills=UPSTREAM,
+    says="the derivative of lambda is not that of its forward argument 1 is off by 33 %",
+    layers="SKT",
+)
+case(
+    "GT-B08",
+    name="B08-callback",
+    params=W,
+    broken="""
+    h = h @ self.w
+    h = gt.callback(np.sin, h, vjp=lambda g, y, x: -g * np.cos(x))  #!
+    """,
+    healthy="""
+    h = h @ self.w
+    h = gt.callback(np.sin, h, vjp=lambda g, y, x: g * np.cos(x))
+    """,
+    kills=UPSTREAM,
+    says="the derivative of sin",
+    layers="SKT",
+)
+case(
+    "GT-B08",
+    name="B08-a-bias-too-few",
+    params={"w": (8, 8), "shift": (8,)},
+    top="""
+    forgetful = gt.custom_vjp(lambda x, b: (x + b, None), lambda saved, g: (g, None))
+    whole = gt.custom_vjp(lambda x, b: (x + b, None), lambda saved, g: (g, gt.sum(g, 0)))
+    """,
+    broken="""
+    h = forgetful(h @ self.w, self.shift)  #!
+    """,
+    healthy="""
+    h = whole(h @ self.w, self.shift)
+    """,
+    kills=("shift",),
+    layers="SKT",
+)
+
 # B09 an argument that carries no gradient -----------------------------------------------------------------------------
 case(
     "GT-B09",
@@ -646,5 +701,58 @@ case(
     """,
     kills=UPSTREAM,
     says="argument 2",
+    layers=STATIC,
+)
+
+# programs that were tried --------------------------------------------------------------------------------------------
+case(
+    "GT-B06",
+    name="B06-reversed-after-a-bias",
+    params={"w": (8, 8), "b": (8,)},
+    broken="""
+    z = h @ self.w + self.b
+    q = gt.round(z)
+    h = q + gt.stop_gradient(z - q)  #!
+    """,
+    healthy="""
+    z = h @ self.w + self.b
+    q = gt.round(z)
+    h = z + gt.stop_gradient(q - z)
+    """,
+    kills=("w", "b", "upstream"),
+    layers=STATIC,
+)
+case(
+    "GT-B06",
+    name="B06-codebook-without-its-loss",
+    params={"w": (8, 8), "codes": (5, 8)},
+    broken="""
+    z = h @ self.w
+    q = self.codes[gt.argmin(((z[:, None] - self.codes) ** 2).sum(-1), 1)]
+    h = z + gt.stop_gradient(q - z)  #!
+    h = h + 0.1 * ((z - gt.stop_gradient(q)) ** 2).mean()
+    """,
+    healthy="""
+    z = h @ self.w
+    q = self.codes[gt.argmin(((z[:, None] - self.codes) ** 2).sum(-1), 1)]
+    h = z + gt.stop_gradient(q - z)
+    h = h + 0.1 * ((z - gt.stop_gradient(q)) ** 2).mean() + 0.1 * ((q - gt.stop_gradient(z)) ** 2).mean()
+    """,
+    kills=("codes",),
+    layers=STATIC,
+)
+case(
+    "GT-B07",
+    name="B07-rounded-to-whole-numbers",
+    params=W,
+    broken="""
+    h = gt.round(h @ self.w).astype("i32").astype("f4")  #!
+    """,
+    healthy="""
+    h = h @ self.w
+    h = h + gt.stop_gradient(gt.round(h).astype("i32").astype("f4") - h)
+    """,
+    kills=UPSTREAM,
+    says="a cast to i32",
     layers=STATIC,
 )

@@ -52,6 +52,21 @@ case(
 )
 
 case(
+    "GT-F02",
+    params={"w": (8, 8)},
+    broken="""
+    h = h @ self.w
+    h = h - h.sum(0) / len(h)  #!
+    """,
+    healthy="""
+    h = h @ self.w
+    h = h - h.sum(0) / h.shape[0] - h.mean(0)
+    """,
+    kills=(),
+    layers="SKTD",
+)
+
+case(
     "GT-F03",
     params={"w": (8, 8)},
     setup="self.calls = 0",
@@ -121,4 +136,62 @@ case(
     kills=(),
     layers="SKT",
     also=("GT-A01", "GT-B03", "GT-B04"),
+)
+
+case(
+    "GT-F01",
+    params={"w": (8, 8), "v": (8, 8)},
+    broken="""
+    one, two = h @ self.w, h @ self.v
+    h = h + max(one.mean(), two.mean()) + one + two  #!
+    """,
+    healthy="""
+    one, two = h @ self.w, h @ self.v
+    shown = f"{max(float(one.mean()), 0.0):.2f}"
+    h = h + np.maximum(one.mean(), two.mean()) + one + two
+    """,
+    kills=(),
+    severity="warning",
+    layers="SKT",
+    name="GT-F01 max of two",
+)
+
+case(
+    "GT-F01",
+    params={"w": (8, 8), "v": (8, 8)},
+    broken="""
+    terms = [h @ self.w, h @ self.v]
+    h = h + sum(t for t in terms if t.mean() > -1e9)  #!
+    """,
+    healthy="""
+    terms = [h @ self.w, h @ self.v]
+    h = h + sum(gt.where(t.mean() > -1e9, t, 0.0) for t in terms)
+    """,
+    kills=(),
+    severity="warning",
+    layers="SKT",
+    name="GT-F01 filtered",
+)
+
+case(
+    "GT-F06",
+    params={"w": (8, 8)},
+    broken="""
+    h = h @ self.w
+    try:
+        h[:, 0] = 0.0  #!
+    except TypeError:
+        pass
+    """,
+    healthy="""
+    h = h @ self.w
+    try:
+        h[:, 0] = 0.0
+    except TypeError:
+        h = h.at[:, 0].set(0.0)
+    """,
+    kills=(),
+    severity="warning",
+    layers="SKT",
+    name="GT-F06 passed over",
 )

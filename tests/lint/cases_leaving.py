@@ -911,3 +911,34 @@ case(
     kills=UPSTREAM,
     layers="SKTD",
 )
+
+# programs that were tried --------------------------------------------------------------------------------------------
+case(
+    "GT-A02",
+    name="A02-an-index-made-by-it",
+    params={"w": (8, 8), "table": (6, 8)},
+    broken="""
+    bins = np.digitize(h @ self.w, np.linspace(-1, 1, 5))  #!
+    h = h + self.table[bins].mean(1)
+    """,
+    healthy="""
+    bins = (h @ self.w)[:, :, None] > np.linspace(-1, 1, 5)
+    h = h @ self.w + self.table[bins.astype("i64").sum(-1)].mean(1)
+    """,
+    kills=("w",),
+    layers="SKT",
+)
+case(
+    "GT-A03",
+    name="A03-formatted",
+    params={"t": "gt.Parameter(np.ones((), 'f4'))"},
+    broken="""
+    h = h * float(f"{self.t:.3f}")  #!
+    """,
+    healthy="""
+    message = f"{self.t:.3f} and {self.t}"
+    h = h * self.t
+    """,
+    kills=("t",),
+    layers="SKT",
+)

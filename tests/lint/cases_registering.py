@@ -49,6 +49,37 @@ case(
     name="GT-D01 global",
 )
 
+OWN = """
+class Part(gt.Module):
+    def __init__(self):
+        self.w = gt.Parameter(draw(8, 8))
+        self.bias = gt.Parameter(draw(8))
+
+    def parameters(self):  #!
+        return [self.w{more}]
+
+    def forward(self, h):
+        return h @ self.w + self.bias
+
+
+def collected(model):
+    parts = [m for m in model.modules() if isinstance(m, Part)]
+    own = {{id(x) for m in parts for x in vars(m).values()}}
+    return [p for p in model.parameters() if id(p) not in own] + [p for m in parts for p in m.parameters()]
+"""
+
+case(
+    "GT-D02",
+    top=(OWN.format(more=""), OWN.replace("  #!", "").format(more=", self.bias")),
+    setup="self.part = Part()",
+    broken="h = self.part(h)",
+    healthy="h = self.part(h)",
+    optimizer="gt.SGD(lr=0.1, params=collected(model))",
+    kills=("part.bias",),
+    layers="SKT",
+    hosts=("transformer", "cnn", "recurrent"),
+)
+
 case(
     "GT-D03",
     params={"v": (8, 8)},
@@ -166,4 +197,34 @@ case(
     hosts=("transformer", "cnn", "recurrent"),
     also=("GT-D03",),
     name="GT-D07 snapshot",
+)
+
+case(
+    "GT-D03",
+    params={"w": (8, 8)},
+    setup=("", "self.layer = gt.nn.Linear(8, 8)"),
+    broken="""
+    h = gt.nn.Linear(8, 8)(h @ self.w)  #!
+    """,
+    healthy="""
+    h = self.layer(h @ self.w)
+    """,
+    kills=("/parameter", "/parameter.1"),
+    severity="error",
+    layers="SKT",
+    hosts=("transformer", "cnn"),
+    name="GT-D03 layer made in forward",
+)
+
+case(
+    "GT-D07",
+    name="trap constants that are equal",
+    params={
+        "w": "gt.Parameter(np.full((8, 6), 0.1, 'f4'))",
+        "v": "gt.Parameter(np.full((6, 8), 0.1, 'f4'))",
+        "a": (8, 6),
+        "b": (6, 8),
+    },
+    healthy="h = h + gt.tanh(h @ (self.a * self.w)) @ (self.b * self.v)",
+    layers="SKT",
 )

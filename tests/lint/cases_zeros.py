@@ -1,13 +1,13 @@
 """Group C: the gradient is zero by mathematics."""
 
-from corpus import case
+from corpus import TRACED, case
 
 W = {"w": (8, 8)}
 
 
 def zero(code, broken, healthy, **given):
     """A case of one more branch beside `h`, whose weight `w` is lost."""
-    given = {"params": W, "kills": ("w",), "layers": "SKT", **given}
+    given = {"params": W, "kills": ("w",), "layers": "SKT", "hosts": TRACED, **given}
     return case(code, broken=broken, healthy=healthy, **given)
 
 

@@ -372,10 +372,12 @@ def test_both_as_rules_of_the_users_own():
             def forward(self, x):
                 return self.rule(x)  # bug
 
+        model = GPT(lambda: Block(gelu=Own))
         with pytest.raises(TypeError, match=r"is not the derivative of forward") as caught:
-            lint(GPT(lambda: Block(gelu=Own)))
+            gt.compile(model, loss=loss, optimizer=gt.SGD(lr=0.1))(IDS, NEXT)
         assert f"{__file__}:{marked(Own)[1]}" in str(caught.value)
         assert f"{__file__}:{backward.__code__.co_firstlineno}" in str(caught.value)
+        assert found(lint(model), "GT-B08", Own).severity == "error"
 
     def tanh_backward(x, g):
         t = gt.tanh(0.79788456 * (x + 0.044715 * x**3))

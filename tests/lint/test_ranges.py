@@ -11,7 +11,8 @@ from gradtape.ir.interp import Interpreter
 from gradtape.ir.op import OPS
 from gradtape.ir.types import TensorType
 from gradtape.passes.lint.along import constant_along, constants
-from gradtape.passes.lint.ranges import ANY, RULES, Range, of_array, of_type, ranges
+from gradtape.passes.lint.intervals import ANY, Range, of_array, of_type
+from gradtape.passes.lint.ranges import RULES, ranges
 from gradtape.passes.lint.same import Same
 from rows import ROWS
 

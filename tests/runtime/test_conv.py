@@ -171,7 +171,8 @@ def bound(build, inputs, threads):
     tape = tape_of(graph_of(build, inputs))
     names = [p.split(":")[0] for p in KERNEL.PARAMS.split()]
     at = Addresses(lambda buffer, thread: 0, {}, {"sgemm": 0, "dgemm": 0}, tiles=False)
-    entries = plan(tape, {}, threads).entries
+    with sharing_everything():
+        entries = plan(tape, {}, threads).entries
     calls = [c for c in entries if isinstance(c, Call) and c.instr.kernel.startswith("conv")]
     return [(c, [dict(zip(names, words(tape, c, t, at), strict=True)) for t in range(threads)]) for c in calls]
 

@@ -146,6 +146,26 @@ def test_hot_loops_become_vector_code(source):
     assert any(f"<{width} x float>" in text for width in (4, 8, 16))
 
 
+def test_what_is_left_of_short_loops_is_masked(compiled):
+    """Every length gives the same sum as elements one by one; the rest is one masked vector."""
+    source = """
+    v = T(0)
+    for i in range(n):
+        v = v + exp(ld(x, i))
+        short_loop()
+    st(x, n + 1, v)
+"""
+    kernel = template("short", "f32", "x:T* n:i64", source)
+    run = compiled([kernel])
+    for n in (0, 1, 15, 16, 17, 27, 64, 65):
+        x = np.linspace(0, 1, n + 2, dtype=np.float32)
+        expected = np.exp(x[:n].astype(np.float64)).sum()
+        run(kernel, x, n)
+        np.testing.assert_allclose(x[n + 1], expected, rtol=1e-6)
+    text = str(llvm.parse_bitcode(jit.kernel_bitcode(kernel)))
+    assert "masked.load" in text
+
+
 def test_a_kernel_is_compiled_once_in_a_process(monkeypatch):
     kernel = body("t_once", "\n    st(y, 0, ld(x, n))")
     first = jit.compile_object([kernel])

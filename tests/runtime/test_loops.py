@@ -315,3 +315,11 @@ def test_binding_twice_gives_the_same_plan():
         e.barrier for e in second.entries if isinstance(e, Call)
     ]
     assert sum(isinstance(s, Loop) for s in tape.steps) >= 2
+
+
+def test_a_program_that_one_thread_soon_runs_is_not_shared():
+    def text(rows):
+        return f"graph g(%x: f32[{rows}, 512] input) {{\n  %0: f32[{rows}, 512] = tanh(%x)\n  return y=%0\n}}"
+
+    few, many = (lower(expanded(parse(text(rows)))) for rows in (64, 4096))
+    assert bind.plan(few, {}, 2).threads == 1 and bind.plan(many, {}, 2).threads == 2

@@ -154,8 +154,16 @@ def test_changing_tables(code, team):
             it.run(step.tables)
     for step in steps:
         step.check(100)
-    with pytest.raises(ValueError, match="1 tables for a team of 2"):
-        it.run(steps[0].tables[:1])
+    with pytest.raises(ValueError, match="3 tables for a team of 2"):
+        it.run([*steps[0].tables, steps[0].tables[0]])
+
+
+def test_a_single_table_runs_on_the_caller(code, team):
+    it, step = team(2), Step(1, code)
+    before = threading.active_count()
+    assert it.run(step.tables) == [0]
+    step.check(1)
+    assert threading.active_count() == before
 
 
 def test_closing_and_collecting_end_the_threads(code, team):

@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+import gradtape
 from gradtape import tracer as gt
 from gradtape.ir.build import TypeRuleViolation
 from gradtape.ir.interp import evaluate_graph
@@ -192,3 +193,15 @@ def test_what_is_refused(name):
     assert re.search(says, fact), traced.value
     assert where.startswith("  at    ") and __file__ in where
     assert re.match(r"  with  .*: (f32|i64)\[", operands)
+
+
+def test_windows_as_columns_are_pytorchs():
+    torch = pytest.importorskip("torch")
+    x = np.arange(2 * 3 * 6 * 5, dtype="f4").reshape(2, 3, 6, 5)
+    for how in ({"kernel_size": 2}, {"kernel_size": (3, 2), "dilation": (1, 2), "padding": (1, 0), "stride": (2, 1)}):
+        expected = torch.nn.functional.unfold(torch.tensor(x), **how).numpy()
+        np.testing.assert_array_equal(gt.unfold(x, **how), expected)
+        np.testing.assert_array_equal(gradtape.compile(lambda x, h=how: gt.unfold(x, **h))(x), expected)
+        np.testing.assert_array_equal(gt.unfold(x[0], **how), expected[0])
+    counts = gradtape.grad(lambda x: gt.unfold(x, 3).sum())(x)
+    np.testing.assert_array_equal(counts[0, 0, 0], [1, 2, 3, 2, 1])

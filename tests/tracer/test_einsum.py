@@ -121,6 +121,17 @@ def test_tensordot():
     np.testing.assert_allclose(got, np.inner(x, x) + np.vdot(x, x), rtol=1e-12)
 
 
+def test_products_by_pytorchs_names():
+    x, y, z = RNG.standard_normal((2, 3, 4)), RNG.standard_normal((2, 4, 5)), RNG.standard_normal(5)
+    _, got = traced(lambda x, y: gt.bmm(x, y), x, y)
+    np.testing.assert_allclose(got, x @ y, rtol=1e-12)
+    np.testing.assert_array_equal(traced(lambda x, y: x.bmm(y), x, y)[1], got)
+    _, got = traced(lambda z, x, y: gt.addmm(z, x[0], y[0], beta=0.5, alpha=2), z, x, y)
+    np.testing.assert_allclose(got, 0.5 * z + 2 * (x[0] @ y[0]), rtol=1e-12)
+    for found in (gt.outer(x, z), traced(lambda x, z: gt.outer(x, z), x, z)[1], traced(np.outer, x, z)[1]):
+        np.testing.assert_array_equal(found, np.outer(x, z))
+
+
 def test_compiled():
     q, k, v = (RNG.standard_normal((2, 5, 3, 4)).astype("f4") for _ in range(3))
 
@@ -145,6 +156,8 @@ ERRORS = {
     "text": (lambda: gt.einsum(X, Y), "the subscripts are a string"),
     "bools": (lambda: gt.einsum("ij", X > 0), "needs numbers, got bools"),
     "tensordot": (lambda: gt.tensordot(X, Y, 3), "do not pair axes"),
+    "bmm": (lambda: gt.bmm(X, Y), "needs two batches of as many matrices"),
+    "bmm batch": (lambda: gt.bmm(X[None], np.ones((2, 3, 4))), "needs two batches of as many matrices"),
     "tensordot sizes": (lambda: gt.tensordot(X, Y, (1, 1)), "axis 1 of x has size 3, axis 1 of y 4"),
 }
 

@@ -47,7 +47,7 @@ def test_functions_of_bits_take_bools_and_integers_eagerly():
 @pytest.mark.parametrize(
     ("f", "text"),
     [
-        (lambda n: n**-1, r"pow: an integer to the power -1 is no integer; write x.astype\('f32'\) \*\* -1"),
+        (lambda n: n**-1, r"pow: an integer to the power -1 is no integer; write x.astype\('float32'\) \*\* -1"),
         (lambda n: np.power(n, -2), "an integer to the power -2"),
         (lambda n: n & 1.5, r"bitwise_and: needs integers, got f32\[2, 3\]"),
         (lambda n: n.astype("f32") & FLAGS, r"logical_and: needs bool operands"),

@@ -350,3 +350,16 @@ def test_rows_taken_into_a_concat_land_in_their_place():
     i = np.array([2, 0, 1])
     expected = np.concatenate([X[:, 0] * 2, X[i, 0], X[:, 0][:, i]], 1)
     np.testing.assert_array_equal(gradtape.compile(f, threads=1)(X, i), expected)
+
+
+def test_windows_along_an_axis():
+    """PyTorch's Tensor.unfold."""
+    x = np.arange(24, dtype="f4").reshape(2, 6, 2)
+    expected = np.lib.stride_tricks.sliding_window_view(x, 3, 1)[:, ::2]
+    np.testing.assert_array_equal(gradtape.compile(lambda x: x.unfold(1, 3, 2))(x), expected)
+    found = gt.trace(lambda x: x.unfold(-2, 3, 1), gt.spec((2, "T", 2)))
+    np.testing.assert_array_equal(evaluate_graph(found.graph, {"x": x})["out"][:, ::2], expected)
+    counts = gradtape.grad(lambda x: x.unfold(1, 3, 2).sum())(x)
+    np.testing.assert_array_equal(counts[0, :, 0], [1, 1, 2, 1, 1, 0])
+    with pytest.raises(TypeError, match="windows of 7 elements every 1 do not fit into the 6 of axis 1"):
+        gt.trace(lambda x: x.unfold(1, 7, 1), x)

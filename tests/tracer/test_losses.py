@@ -158,11 +158,11 @@ ERRORS = {
     "one-hot": (lambda: gt.cross_entropy(LOGITS, np.eye(5, dtype=int)[TARGET]), r"target.argmax\(-1\) for one-hot"),
     "floats for indices": (
         lambda: gt.cross_entropy(LOGITS, TARGET.astype(np.float32)),
-        r"a float target holds a probability for each class, f32\[6, 5\], got f32\[6\]; write target.astype\('i64'\)",
+        r"a float target holds a probability for each class, f32\[6, 5\], got f32\[6\]; write target.astype\('int64'\)",
     ),
     "floats for indices, nll": (
         lambda: gt.nll_loss(LOGITS, LOGITS),
-        r"the target names classes by integers, got f32\[6, 5\]; write target.astype\('i64'\)",
+        r"the target names classes by integers, got f32\[6, 5\]; write target.astype\('int64'\)",
     ),
     "too many targets": (lambda: gt.cross_entropy(LOGITS, np.zeros(7, int)), r"need a target i64\[6\], got i64\[7\]"),
     "logits of integers": (lambda: gt.cross_entropy(TARGET[:, None], TARGET), r"logits are float\[..., classes\]"),

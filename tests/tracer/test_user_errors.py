@@ -11,6 +11,8 @@ import pytest
 
 import gradtape as gt
 from gradtape.ir.interp import evaluate_graph
+from gradtape.tracer.mistakes import FUNCTIONS, METHODS
+from layout import package_files
 
 X = np.arange(6, dtype="f4").reshape(2, 3) / 6
 ONES = np.ones((4, 2), "f4")
@@ -152,6 +154,21 @@ NAMES: list[Case] = [
     (lambda x: x.reshpe(3, 2), "a traced value has no reshpe: f32[2, 3]", "write x.reshape"),
 ]
 
+
+def test_names_of_other_libraries() -> None:
+    for name, write in {
+        "cat": "gt.concatenate([x, y], axis)", "Linear": "gt.nn.Linear", "GPT": "gt.models.GPT", "softmx": "gt.softmax",
+        "float32": "np.float32", "eq": "x == y",
+    }.items():  # fmt: skip
+        with pytest.raises(AttributeError, match=f"^gradtape has no {name}; write {re.escape(write)}"):
+            getattr(gt, name)
+    with pytest.raises(AttributeError, match="^gradtape has no zzz$"):
+        gt.zzz
+    assert not [name for name in FUNCTIONS if name in vars(gt)]
+    advised = [name for text in [*FUNCTIONS.values(), *METHODS.values()] for name in re.findall(r"gt\.(\w+)", text)]
+    assert all(hasattr(gt, name) for name in advised)
+
+
 CASES = [*SHAPES, *AXES, *KINDS, *ARGUMENTS, *PYTHON, *NAMES]
 
 
@@ -169,6 +186,12 @@ def test_a_mistake_in_a_traced_program(mistake: Callable, fact: str, write: str)
     if "zeros((2, 3)" not in text and "ones(-1)" not in text:  # these have no operand
         assert re.search(r"(f32|f64|i32|i64|bool)\[", text), "no type is named"
     assert len(text) < 700
+
+
+def test_dtypes_in_hints_are_numpys() -> None:
+    """`x.astype('f32')` is understood here, but not by NumPy, whose array x may be."""
+    named = [name for file in package_files() for name in re.findall(r"astype\('(\w+)'\)", file.read_text())]
+    assert named and all(np.dtype(name).name == name for name in named)
 
 
 EAGER: list[tuple[Callable[[], Any], str]] = [
@@ -284,13 +307,18 @@ MODELS: list[tuple[Callable[[], Any], str, str]] = [
     (lambda: gt.nn.Sequential([gt.nn.Linear(3, 4)]), "Sequential: part 0 is a list", "write Sequential(*layers)"),
     (lambda: gt.nn.Sequential("relu"), "Sequential: part 0 is a str", "write a Module or a function"),
     (lambda: gt.compile(Net())(None), "argument 0: got None, not an array or a number", ""),
-    (lambda: gt.compile(Net())({"x": X}), "argument 0: got a dict, not an array or a number", ""),
+    (lambda: gt.compile(Net())({"x": X}), "matmul: got a dict, not an array or a number: {'x':", "w: f32[3, 4]"),
+    (lambda: gt.compile(Net())((X, {"y": [None]})), "argument 0[1]['y']: an array of dtype object is not", "numbers"),
     (
         lambda: gt.compile(Net())([[1.0], [1.0, 2.0]]),
         "argument 0: the lists in [[1.0], [1.0, 2.0]] are not equally",
         "",
     ),
-    (lambda: gt.compile(Net())(X.astype("f2")), "argument 0: dtype float16 is not one of f32", "write x.astype('f4')"),
+    (
+        lambda: gt.compile(Net())(X.astype("f2")),
+        "argument 0: dtype float16 is not one of f32",
+        "write x.astype('float32')",
+    ),
     (
         lambda: gt.compile(Net())(X.astype(complex)),
         "argument 0: an array of dtype complex128 is not one of numbers",

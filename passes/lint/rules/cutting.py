@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ....ir.graph import Node, Value
 from ....ir.op import OPS
-from ..evidence import Evidence
+from ..evidence import Evidence, WrongRule
 from ..finding import Finding, Site
-from ..flow import Cut
+from ..flow import Cut, is_discrete
 from ..repair import called_at
 from ..returns import only_left
 from ..rule import rule
-from ..straight import explained_by_straight_through
+from ..straight import explained_by_straight_through, straight_throughs
 
 
 @rule("GT-B01", "warning", "S", "parameters behind a stop_gradient")
@@ -34,7 +34,7 @@ def leftover_stop_gradient(e: Evidence) -> Iterator[Finding]:
             continue
         if cut.target.name in e.crossings.cuts or only_left(e, cut.target):
             continue  # a no_grad block: GT-B02; or it was only detached to leave the program: GT-A01
-        left_out = explained_by_straight_through(e, cut)
+        left_out = {p for s in straight_throughs(e) for p in s.unreached}
         for severity, names in (
             ("warning", [p for p in cut.killed if p in held and p not in left_out]),
             ("info", [p for p in cut.killed if p not in held and p not in left_out]),
@@ -90,7 +90,7 @@ def discrete(e: Evidence) -> Iterator[Finding]:
     """
     for cut in e.cuts:
         killed = [p for p in cut.killed if p not in explained_by_straight_through(e, cut)]
-        if killed and isinstance(cut.by, Node) and _is_discrete(cut):
+        if killed and isinstance(cut.by, Node) and is_discrete(cut):
             op = cut.by.op
             yield discrete.finding(
                 Site.of(cut.by.location),
@@ -102,23 +102,21 @@ def discrete(e: Evidence) -> Iterator[Finding]:
 
 
 def _name(node: Node) -> str:
-    """What the user's line calls, or else the op."""
+    """What the user's line calls, or else the op; of what is no call, what it is."""
+    if node.op == "cast":
+        return f"a cast to {node.output.type.dtype}"
+    if node.op in _COMPARISONS:
+        return f"a comparison ({_COMPARISONS[node.op]})"
     return called_at(Site.of(node.location)) or node.op
 
 
-def _is_discrete(cut: Cut) -> bool:
-    """Whole numbers and truth values of any op; floats of one that has no derivative, which is no cut that is meant."""
-    assert isinstance(cut.by, Node)
-    if not cut.target.type.is_float:
-        return True
-    meant = cut.by.op in ("stop_gradient", "callback")
-    return not meant and cut.reason is not None and cut.reason.kind == "not differentiable"
-
-
+_COMPARISONS = {
+    "less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">=", "equal": "==", "not_equal": "!=",
+}  # fmt: skip
 _THRESHOLD = "gt.sigmoid(x - threshold), or x + gt.stop_gradient(step(x) - x) where the step is meant"
 _CHOICE = "gt.softmax(x, -1), or p + gt.stop_gradient(onehot - p) with p = gt.softmax(x, -1)"
 _SMOOTH: dict[str, str] = {
-    **dict.fromkeys(("less", "less_equal", "greater", "greater_equal", "equal", "not_equal"), _THRESHOLD),
+    **dict.fromkeys(_COMPARISONS, _THRESHOLD),
     **dict.fromkeys(("argmax", "argmin"), _CHOICE),
     "cast": "keep it a float, or x + gt.stop_gradient(step(x) - x) where the step is meant",
 }
@@ -139,23 +137,28 @@ def wrong_backward(e: Evidence) -> Iterator[Finding]:
             return g * saved, gt.sum(g, 0)
     """
     trainable = {p.path for p in e.trainable}
-    for w in e.probe.wrong if e.probe else ():
-        nodes = [n for n in e.flow.graph.nodes if (n.op, n.location) == (w.op, w.at)]
-        sources = [n.inputs[w.operand - 1] for n in nodes]
+    noticed = [(m.op, m.file, m.line, m.operand, _off(m.backward, m.differences)) for m in e.crossings.mismatches]
+    told = {m[:4] for m in noticed}
+    given_none = [c for c in e.cuts if _is_given_none(c)]
+    measured = [(w.op, s.file, s.line, w.operand, w.error) for w in _wrong(e) if (s := Site.of(w.at))]
+    for op, file, line, number, error in (*noticed, *(m for m in measured if m[:4] not in told)):
+        nodes = [n for n in e.flow.graph.nodes if n.op == op and _is_at(n, file, line)]
+        sources = [n.inputs[number - 1] for n in nodes if number <= len(n.inputs)]
         fed = [p for s in sources if isinstance(s, Value) for p in e.flow.would_feed(s) if p in trainable]
-        if fed:
-            own = next((n.attrs["name"] for n in nodes if w.op == "custom_vjp"), "")
+        if fed and not any(c.source in sources for c in given_none):
+            own = next((n.attrs["name" if op == "custom_vjp" else "function"] for n in nodes if op in OWN), "")
             yield wrong_backward.finding(
-                Site.of(w.at),
-                f"the derivative of {own or w.op} is not that of its forward",
-                f"argument {w.operand} is off by {100 * w.error:.2g} % of finite differences",
-                "the derivative of what forward computes, or surrogate=True where another is meant"
+                Site.of(nodes[0].location),
+                f"the derivative of {own or op} is not that of its forward",
+                f"argument {number} is off by {100 * error:.2g} % of finite differences",
+                "the derivative of what forward computes"
+                + (", or surrogate=True where another is meant" if op == "custom_vjp" else "")
                 if own
-                else f"the derivative of this very formula: {OPS[w.op].formula}",
+                else f"the derivative of this very formula: {OPS[op].formula}",
                 fed,
             )
-    for cut in e.cuts:
-        if cut.killed and isinstance(cut.by, Node) and cut.by.op == "custom_vjp" and cut.source.type.is_float:
+    for cut in given_none:
+        if cut.killed and isinstance(cut.by, Node):
             name = cut.by.attrs.get("name", "the function")
             yield wrong_backward.finding(
                 Site.of(cut.by.location),
@@ -164,6 +167,25 @@ def wrong_backward(e: Evidence) -> Iterator[Finding]:
                 f"return the gradient of argument {_slot(cut)} too",
                 cut.killed,
             )
+
+
+def _is_given_none(cut: Cut) -> bool:
+    return isinstance(cut.by, Node) and cut.by.op == "custom_vjp" and cut.source.type.is_float
+
+
+OWN = ("custom_vjp", "callback")  # ops whose derivative is the user's
+
+
+def _wrong(e: Evidence) -> Sequence[WrongRule]:
+    return e.probe.wrong if e.probe else ()
+
+
+def _off(backward: float, differences: float) -> float:
+    return abs(backward - differences) / max(abs(backward), abs(differences), 1e-12)
+
+
+def _is_at(node: Node, file: str, line: int) -> bool:
+    return node.location is not None and (node.location.file, node.location.line) == (file, line)
 
 
 @rule("GT-B09", "error", "S", "an argument that carries no gradient")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..branches import branches, only_elsewhere
+from ..branches import branches, is_passed_over, only_elsewhere
 from ..evidence import Change, Evidence
 from ..finding import Finding, Site
 from ..rule import rule
@@ -24,20 +24,29 @@ def frozen_branch(e: Evidence) -> Iterator[Finding]:
         h = gt.where(h.sum() > 0, h * 2.0, h)
     """
     for branch in branches(e):
-        if branch.kind not in ("if", "while"):
-            continue
-        loop = branch.kind == "while"
-        yield frozen_branch.finding(
-            branch.site,
-            "a loop on a traced value runs as often as for the example"
-            if loop
-            else "a branch on a traced value is taken as for the example, whatever the data",
-            "Python decided with the numbers of the example, and the program holds what it decided",
-            "gt.where(condition, a, b), with both arms traced"
-            if branch.kind == "if"
-            else "gt.scan over a fixed number of steps",
-            only_elsewhere(e, branch),
-        )
+        if branch.kind in DECIDED:
+            fact, fix = DECIDED[branch.kind]
+            yield frozen_branch.finding(
+                branch.site,
+                f"{fact}, whatever the data",
+                "Python decided with the numbers of the example, and the program holds what it decided",
+                fix,
+                only_elsewhere(e, branch),
+                severity="warning" if branch.kind == "choice" else "",
+            )
+
+
+DECIDED = {
+    "if": (
+        "a branch on a traced value is taken as for the example",
+        "gt.where(condition, a, b), with both arms traced",
+    ),
+    "while": ("a loop on a traced value runs as often as for the example", "gt.scan over a fixed number of steps"),
+    "choice": (
+        "one of several values is chosen as for the example",
+        "np.maximum(a, b), gt.max over a stack, gt.where: they choose in every call",
+    ),
+}
 
 
 @rule("GT-F02", "info", "D", "traced anew for every batch size")
@@ -51,6 +60,8 @@ def pinned_batch(e: Evidence) -> Iterator[Finding]:
     Right:
         return x.mean(0)  # or x.sum(0) / x.shape[0]
     """
+    if any(f.code in RAW for f in e.explained):  # an array that was made of the example has its size
+        return
     for pinned in e.retraces.batch if e.retraces else ():
         file, _, line = pinned.where.rpartition(":")
         yield pinned_batch.finding(
@@ -59,6 +70,9 @@ def pinned_batch(e: Evidence) -> Iterator[Finding]:
             "Python needs the number behind a size here",
             "x.shape[0] as it is, without int() or len(): sizes may stay symbolic",
         )
+
+
+RAW = ("GT-A01", "GT-A02", "GT-A04", "GT-A07", "GT-A08", "GT-B03", "GT-B04", "GT-B05", "GT-F04")
 
 
 @rule("GT-F03", "warning", "D", "a Python number that changes from call to call")
@@ -160,5 +174,5 @@ def swallowed(e: Evidence) -> Iterator[Finding]:
             "an error of the tracer was caught here, and the program went on without it",
             refusal.message.splitlines()[0],
             "mend what it says, and catch only the exceptions that are expected",
-            severity="error" if cut else "info",
+            severity="error" if cut else "warning" if is_passed_over(Site.of(refusal)) else "info",
         )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ....ir.graph import Graph, Node, Operand, Value
 from ....ir.location import Location
 from ..evidence import LOOKS, Evidence
-from ..finding import Finding, Site
+from ..finding import Finding, Site, counted
 from ..pairing import pairings
 from ..probabilities import squashed_twice
 from ..ranges import ranges
@@ -114,7 +114,7 @@ def _unmoved(e: Evidence) -> Iterator[Finding]:
     if stuck:
         yield never_applied.finding(
             Site.of(e.groups[0].created if e.groups else None),
-            f"{len(stuck)} parameters have a gradient and do not move",
+            f"{counted(stuck)} with a gradient {'do' if len(stuck) > 1 else 'does'} not move",
             f"they were the same, bit for bit, in {LOOKS} looks in a row",
             "an update that gives the new parameter back; a learning rate that their numbers can feel",
             stuck,

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from statistics import median
 
-from ....ir.graph import Node
+import numpy as np
+
+from ....ir.graph import Node, Value
 from ..evidence import LOOKS, Evidence, Gradient
-from ..finding import Finding, Site
+from ..finding import Finding, Site, counted
 from ..rule import rule
+from ..singular import at_first, masked
 
 NOISE = 1e-8  # float64 rounds 5e8 times more finely than float32: a gradient that shrinks by more than this is rounding
+ROUNDING = 1e-13  # of the other gradients: 500 roundings of float64
 VANISHED = 1e-8  # of the median parameter's gradient, relative to its size: a float32 sum of both forgets the smaller
 
 
@@ -91,9 +95,7 @@ def vanished(e: Evidence) -> Iterator[Finding]:
     gone = [
         path
         for path, ratio in ratios.items()
-        if ratio < VANISHED * usual
-        and not is_noise(e.probe.gradients[path])
-        and not e.is_explained(path, "error", "warning", "info")
+        if ratio < VANISHED * usual and path not in _noisy(e) and not e.is_explained(path, "error", "warning", "info")
     ]
     if not gone:
         return
@@ -101,11 +103,54 @@ def vanished(e: Evidence) -> Iterator[Finding]:
     param = next(p for p in e.params if p.path == gone[0])
     yield vanished.finding(
         Site.of(param.created),
-        f"the gradient of {len(gone)} parameters is {ratios[worst] / usual:.0e} of that of the others",
+        f"the gradient of {counted(gone)} is {ratios[worst] / usual:.0e} of that of the others",
         "it shrinks on its way back, by every saturated activation and every small factor",
         "residual connections, normalisation, activations that do not saturate; a loss of the size of 1",
         gone,
     )
+
+
+@rule("GT-G04", "error", "KG", "a derivative that is not finite")
+def not_finite(e: Evidence) -> Iterator[Finding]:
+    """`where` gives the elements that it hides the gradient 0, and where the derivative of what is hidden is infinite
+    or NaN, so is 0 times it. The argument has to be harmless as well. A norm has no derivative at 0 either. What is not
+    proved is measured, and NotFinite stops a step before anything is updated.
+
+    Broken:
+        y = gt.where(x > 0, gt.sqrt(x), 0.0)
+
+    Right:
+        y = gt.where(x > 0, gt.sqrt(gt.where(x > 0, x, 1.0)), 0.0)  # or gt.sqrt(gt.maximum(x, 1e-6))
+    """
+    told: set[str] = set()
+    for s in (*masked(e.proofs), *at_first(e.proofs)):
+        names = [p for o in s.node.inputs if isinstance(o, Value) for p in e.flow.feeding(o) if p in e.proofs.trainable]
+        told.update(names)
+        hidden = "for what the where hides" if s.sure else "for some of what the where hides"
+        severity = "error" if s.sure else "warning" if s.likely else "info"
+        yield not_finite.finding(
+            Site.of(s.node.location),
+            f"the derivative of {s.node.op} is not finite {hidden if s.mask else 'as the parameters are at first'}",
+            f"its argument is {s.operand} there, and 0 times infinity is NaN"
+            if s.mask
+            else f"its argument is {s.operand} for all data",
+            "an argument that is harmless there too: gt.where(mask, x, 1.0) inside, or gt.maximum(x, 1e-6)"
+            if s.mask
+            else "a small number inside, gt.sqrt(x + 1e-6), or other initial values",
+            names,
+            severity,
+        )
+    gone = [p for p, g in e.probe.gradients.items() if not np.isfinite(g.norm64 + g.norm32)] if e.probe else []
+    gone = [p for p in gone if p not in told and not e.is_explained(p)]
+    if gone and e.probe is not None and e.probe.spoiled is not None:
+        yield not_finite.finding(
+            Site.of(e.probe.spoiled),
+            f"the gradient of {counted(gone)} is NaN or infinite, of a loss that is finite",
+            "a derivative is not finite for these numbers",
+            "an argument that stays away from where the derivative ends: a small number inside of a root, a logarithm "
+            "or a quotient",
+            gone,
+        )
 
 
 @rule("GT-G05", "info", "G", "rounding noise in place of a gradient")
@@ -119,10 +164,9 @@ def noise(e: Evidence) -> Iterator[Finding]:
     Right:
         self.key = gt.nn.Linear(8, 8, bias=False)
     """
-    if e.probe is None:
-        return
-    for path, g, _ in _measured(e):
-        if is_noise(g) and not e.is_explained(path, "error", "warning", "info"):
+    for path in _noisy(e):
+        if not e.is_explained(path, "error", "warning", "info"):
+            g = e.probe.gradients[path]  # type: ignore[union-attr]
             param = next(p for p in e.params if p.path == path)
             yield noise.finding(
                 Site.of(param.created),
@@ -133,9 +177,22 @@ def noise(e: Evidence) -> Iterator[Finding]:
             )
 
 
-def is_noise(g: Gradient) -> bool:
-    """Whether a gradient is zero by mathematics: exactly, or what is left shrinks with the spacing of the numbers."""
-    return (g.norm64 == 0.0 and g.norm32 > 0.0) or 0.0 < g.norm64 < NOISE * g.norm32
+def _noisy(e: Evidence) -> list[str]:
+    """The parameters whose gradient is zero by mathematics."""
+    norms = sorted(g.norm64 for _, g, _ in _measured(e))
+    usual = median(norms[len(norms) // 2 :]) if norms else 0.0
+    return [path for path, g, _ in _measured(e) if is_noise(g, usual)]
+
+
+def is_noise(g: Gradient, usual: float) -> bool:
+    """Whether what is there of a gradient shrinks with the spacing of the numbers: that of float64 is nothing beside
+    the float32 one, or both are rounding beside the `usual` gradient, and do not agree. Where both are 0, on this batch
+    perhaps, what is left after a step decides."""
+    if g.norm64 == g.norm32 == 0.0:
+        return 0.0 < g.later < ROUNDING * usual
+    if g.norm64 < NOISE * g.norm32:
+        return True
+    return g.norm64 < ROUNDING * usual and g.noise > 0.5 * max(g.norm64, g.norm32)
 
 
 def _measured(e: Evidence) -> Iterator[tuple[str, Gradient, float]]:

@@ -33,7 +33,7 @@ def partial_cut(e: Evidence) -> Iterator[Finding]:
         error = _measured(e, r)
         if error is not None and error <= WRONG:
             continue
-        measured = "" if error is None else f" (by {error:.0%} of finite differences)"
+        measured = "" if error is None else f" (by {100 * error:.2g} % of finite differences)"
         yield partial_cut.finding(
             r.site,
             f"the gradient is there, but wrong{measured}: the share that goes through this constant is missing",

@@ -145,7 +145,8 @@ def overwritten(e: Evidence) -> Iterator[Finding]:
     Right:
         return x @ normalise(self.v)  # computed from the parameter, as a part of the program
     """
-    for write in e.crossings.writes:
+    made_here = {p.path for p in e.params if p.in_trace}  # GT-D03
+    for write in (w for w in e.crossings.writes if w.parameter not in made_here):
         read = [x for x in e.crossings.escapes if (x.file, x.line) == (write.file, write.line)]
         writes = sum(
             (w.file, w.line, w.parameter) == (write.file, write.line, write.parameter) for w in e.crossings.writes

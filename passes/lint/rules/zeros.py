@@ -9,10 +9,11 @@ from ....ir.graph import Literal, Node, Operand, Value
 from ....ir.op import OPS
 from ..evidence import Evidence
 from ..finding import Finding, Site, short
+from ..flow import Cut, is_discrete
+from ..intervals import ZERO
 from ..masks import empty_rows
 from ..patterns import average_of_one, invariant_axes
 from ..proofs import Lost
-from ..ranges import ZERO
 from ..report import shown_path, source
 from ..rule import rule
 from ..same import reduced_axes
@@ -57,8 +58,8 @@ def empty_mask(e: Evidence) -> Iterator[Finding]:
         visible = gt.tril(np.ones((T, T), "f4")) > 0
         p = gt.softmax(gt.where(visible, scores, -np.inf), -1)
     """
-    empty = [(n, rows) for n in e.graph.nodes if (rows := empty_rows(n, e.proofs.removed, e.proofs.same)) is not None]
-    empty = [(node, rows) for node, rows in empty if node.output in e.flow.alive]
+    found = ((n, empty_rows(n, e.proofs.removed, e.proofs.same)) for n in e.flow.graph.nodes)
+    empty = [(node, rows) for node, rows in found if rows is not None and node.output in e.flow.alive]
     told = {v for node, _ in empty for v in e.flow.ancestors(node.output)}
     for lost in e.proofs.lost("factor", "mask"):
         if _masks(e, lost) and lost.node.output not in told:
@@ -102,7 +103,7 @@ def _divided_by_zero(e: Evidence, node: Node) -> bool:
     below = e.flow.descendants(node.output)
     return any(
         n.op == "div" and e.proofs.range_of(n.inputs[1]) == ZERO and below.intersection(n.values())
-        for n in e.graph.nodes
+        for n in e.flow.graph.nodes
     )
 
 
@@ -239,7 +240,7 @@ def cancelled(e: Evidence) -> Iterator[Finding]:
 def _summed_by(e: Evidence, node: Node) -> Node | None:
     """The first sum or mean below `node`."""
     below = e.flow.descendants(node.output)
-    order = (n for n in e.graph.nodes if n.op in ("sum", "mean") and below.intersection(n.values()))
+    order = (n for n in e.flow.graph.nodes if n.op in ("sum", "mean") and below.intersection(n.values()))
     return next((n for n in order if n.output in e.flow.alive), None)
 
 
@@ -300,7 +301,7 @@ def piecewise_constant(e: Evidence) -> Iterator[Finding]:
     for cut in e.cuts:
         killed = [p for p in cut.killed if p not in explained_by_straight_through(e, cut)]
         flat = isinstance(cut.by, Node) and cut.reason is not None and cut.reason.kind == "zero almost everywhere"
-        if killed and flat and isinstance(cut.by, Node) and cut.target.type.is_float:
+        if killed and flat and isinstance(cut.by, Node) and cut.target.type.is_float and not _then_discrete(e, cut):
             yield piecewise_constant.finding(
                 Site.of(cut.by.location),
                 f"{cut.by.op} has derivative 0, and no other way leads to the loss",
@@ -316,6 +317,17 @@ def piecewise_constant(e: Evidence) -> Iterator[Finding]:
             "x + gt.stop_gradient(step(x) - x), which passes the gradient straight through",
             lost.killed,
         )
+
+
+def _then_discrete(e: Evidence, cut: Cut) -> bool:
+    """Whether the same line makes whole numbers of it: round(x).astype(int). GT-B07 speaks of that."""
+
+    def place(c: Cut) -> tuple[str, int]:
+        site = Site.of(c.by.location) if isinstance(c.by, Node) else Site()
+        return site.file, site.line
+
+    others = (c for c in e.cuts if isinstance(c.by, Node) and not c.target.type.is_float and is_discrete(c))
+    return any(place(c) == place(cut) and set(c.killed) >= set(cut.killed) for c in others)
 
 
 # rows -----------------------------------------------------------------------------------------------------------
