@@ -59,8 +59,8 @@ def graph_command(
 def picture_of(target: str, stage: str) -> Picture:
     """The picture of what `target` names. What the lint refuses is compiled nevertheless; where that is not possible,
     its forward program is drawn."""
-    from ..compiler import GradientError, LintWarning
-    from ..linting import tolerating
+    from ..compiler import GradientError
+    from ..linting import LintWarning, tolerating
     from ..pictures import picture as drawn
 
     with warnings.catch_warnings():

@@ -11,9 +11,9 @@ import pytest
 from corpus import LOUD, Program, imported, programs
 
 import gradtape as gt
-from gradtape.compiler import GradientError, LintError, LintWarning
+from gradtape.compiler import GradientError
 from gradtape.ir.op import OPS
-from gradtape.linting import CHEAP, tolerating
+from gradtape.linting import CHEAP, LintError, LintWarning, tolerating
 from gradtape.passes.lint import Report
 from gradtape.pictures import Picture, picture
 from gradtape.pictures.dot import dot, shown
