@@ -11,7 +11,7 @@ A model is compiled once and trained by calling it:
 
 from typing import TYPE_CHECKING
 
-from . import models
+from . import models, showing
 from .compiler import (
     Compiled,
     GradientError,

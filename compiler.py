@@ -15,6 +15,7 @@ import numpy as np
 
 from .decoding import Decoder
 from .entries import check_target, objective
+from .ir.display import Displayed
 from .ir.foreign import objection
 from .ir.graph import Graph
 from .ir.replay import first_not_finite
@@ -34,7 +35,10 @@ from .tracer.structure import rebuild
 from .tracer.trace import Spec
 
 if TYPE_CHECKING:  # the lint is imported where it is asked: a start from the cache has its verdict already
+    from graphviz import Digraph
+
     from .passes.lint import Report
+    from .pictures import Picture
     from .runtime.profile import Profile
     from .watching import Watch
 
@@ -64,7 +68,7 @@ class Memory(NamedTuple):
         return "\n".join([*lines, *(f"  %{name:<12} {size / 1e6:8.3f} MB" for name, size in self.largest)])
 
 
-class Compiled:
+class Compiled(Displayed):
     """A model or function that runs as a tape. See `compile` for how to get one and for what a call does."""
 
     def __init__(
@@ -338,6 +342,28 @@ class Compiled:
             largest=tuple(self._latest.program.largest_buffers()),
             slices=self._latest.slices,
         )
+
+    def picture(self, stage: str = "traced") -> Picture:
+        """The latest program at a stage as plain data to draw: nodes, edges, modules, verdicts, broken paths."""
+        from .pictures import picture
+
+        self.graph(stage)  # says what to do where nothing is traced yet
+        assert self._latest is not None
+        latest = self._latest
+        stages = {name: latest.stages[name] for name in STAGES}
+        return picture(stages, stage, latest.report, latest.traced.ledger.reentries)
+
+    def dot(self, stage: str = "traced", depth: int | None = None, repeats: bool = True, full: bool = False) -> Digraph:
+        """The latest program at a stage as a `graphviz.Digraph`: `str(...)` is the DOT text, a notebook shows it, and
+        `.render(...)` writes a file where the program dot is installed.
+
+        depth    how many modules deep the inside is shown, default as deep as fits on a page
+        repeats  whether equal neighbours in a list of modules (`blocks.0 ... blocks.5`) are drawn once
+        full     nothing is folded or left out
+        """
+        from .pictures.dot import dot, shown
+
+        return dot(shown(self.picture(stage), depth, repeats, full))
 
     def profile(self, *batch: Any, entry: str | None = None, repeats: int = 10) -> Profile:
         """Where the time of a program goes, measured on the arrays of a call: instruction by instruction and by thread,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .ir.graph import Graph, Operand
+from .ir.location import scope
 from .ir.types import dtype_name
 from .tracer.module import Module
 from .tracer.trace import spec, trace
@@ -59,7 +60,9 @@ def entry_function(target: Any, loss: Any, entry: str) -> Callable[..., Any]:
         if len(batch) < 2:
             given = "1 argument" if batch else "none"
             raise TypeError(f"a call takes (*inputs, target), got {given}; write step(x, y)")
-        return loss(target(*batch[:-1]), batch[-1])
+        output = target(*batch[:-1])
+        with scope("loss"):
+            return loss(output, batch[-1])
 
     return run
 

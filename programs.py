@@ -210,8 +210,12 @@ class Programs:
         self.store.note(traced)
         recipe = self._recipe(entry, traced)
         judged = Judged(traced, recipe, self.model, self.optimizer if entry == "step" else None, self.lint_level)
-        self._check(judged)
-        made, verdict, origin = finish(recipe, judged, self.threads, self.cache)
+        try:
+            self._check(judged)
+            made, verdict, origin = finish(recipe, judged, self.threads, self.cache)
+        except GradientError as error:
+            judged.explain(error)
+            raise
         tape = made.tape
         self._add_states({name for name, index, _ in tape.inputs if tape.buffers[index].segment == "state"}, recipe)
         program = Program(tape, made.objects, self.store, self.threads, self.arena)

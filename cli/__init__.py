@@ -6,6 +6,7 @@ import click
 
 from .cache import cache_command
 from .generate import generate_command
+from .graph import graph_command
 from .lint import explain_command, lint_command
 from .profile import profile_command
 from .tape import compile_command, show_command
@@ -19,6 +20,7 @@ def main() -> None:
 
 
 main.add_command(train_command)
+main.add_command(graph_command)
 main.add_command(generate_command)
 main.add_command(lint_command)
 main.add_command(explain_command)
