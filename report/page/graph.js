@@ -245,8 +245,8 @@ class GraphView {
 
   fit(animated = true) {
     if (!this.view) return;
-    const [width, whole] = this.size();
-    const height = whole - 36; // the legend is below
+    const [width, all] = this.size();
+    const height = all - 36; // the legend is below
     const k = Math.min(1.15, (0.94 * width) / this.view.width, (0.92 * height) / this.view.height);
     // a long program: rather its beginning at a size that can be read than all of it as a thread
     const readable = Math.max(k, Math.min(0.55, (0.94 * width) / this.view.width));
