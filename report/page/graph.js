@@ -125,7 +125,13 @@ class GraphView {
     const view = visible(picture, state.open, state.phases);
     this.canvas.setAttribute("aria-busy", "true");
     if (view.boxes.size > EASY) await new Promise((done) => setTimeout(done, 30)); // lets the browser say so
-    await placed(view, picture);
+    try {
+      await placed(view, picture);
+    } catch (error) {
+      this.canvas.removeAttribute("aria-busy");
+      this.details.replaceChildren(h("p", { class: "banner bad" }, `This cannot be laid out: ${error.message}`));
+      return;
+    }
     if (picture !== this.picture) return; // another stage was asked for meanwhile
     this.view = view;
     this.draw();
