@@ -7,18 +7,22 @@ stand in `programs.py`.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .decoding import Decoder
 from .entries import check_target, objective
+from .ir.display import Displayed
 from .ir.foreign import objection
 from .ir.graph import Graph
 from .ir.replay import first_not_finite
 from .ir.tape import Tape
 from .ir.types import DTYPES, shown
+from .models.generation import Recomputing, Step, generate
 from .models.optim import as_optimizer
 from .passes.autodiff import GradientError
 from .planning import Limits
@@ -32,7 +36,10 @@ from .tracer.structure import rebuild
 from .tracer.trace import Spec
 
 if TYPE_CHECKING:  # the lint is imported where it is asked: a start from the cache has its verdict already
+    from graphviz import Digraph
+
     from .passes.lint import Report
+    from .pictures import Picture
     from .runtime.profile import Profile
     from .watching import Watch
 
@@ -62,7 +69,7 @@ class Memory(NamedTuple):
         return "\n".join([*lines, *(f"  %{name:<12} {size / 1e6:8.3f} MB" for name, size in self.largest)])
 
 
-class Compiled:
+class Compiled(Displayed):
     """A model or function that runs as a tape. See `compile` for how to get one and for what a call does."""
 
     def __init__(
@@ -136,6 +143,17 @@ class Compiled:
             grads = {k.removeprefix("grad:"): v for k, v in out.items() if k.startswith("grad:")}
             return out["loss"][()], grads
 
+    def gradient_norms(self, *batch: Any) -> dict[str, float]:
+        """The norm of every trainable parameter's gradient on a batch, by path. It only looks: buffers stay, too."""
+        with self._lock:
+            self._prepare("value_and_grad", True, batch)  # what a function reads is known once it is traced
+            buffers = self._store.buffers()
+            kept = [b.copy() for b in buffers]
+            _, gradients = self.value_and_grad(*batch)
+            for buffer, old in zip(buffers, kept, strict=True):
+                buffer[...] = old
+            return {path: float(np.linalg.norm(g)) for path, g in gradients.items()}
+
     def evaluate(self, *batch: Any) -> Any:
         """The loss on `(*inputs, target)` in eval mode."""
         with self._lock:
@@ -148,6 +166,23 @@ class Compiled:
             variant, named = self._prepare("forward", train, inputs)
             out = self._run(variant, named)
             return variant.traced.structure.restore(out)
+
+    def generate(self, prompt: Any, max_new_tokens: int, **options: Any) -> np.ndarray:
+        """`prompt` and what the model goes on with: `gt.generate(self, prompt, max_new_tokens, ...)`, which has the
+        options (temperature, top_k, top_p, seed, ...). In eval mode, whatever mode the model is in."""
+        with self._lock:
+            return generate(self, prompt, max_new_tokens, **options)
+
+    def decoder(self, batch: int, context: int | None = None, cache: bool = True) -> Step:
+        """What `generate` calls for each new id: (ids (B, T), their position) -> logits (B, V) of the last. Without a
+        cache, or where the model knows no position, all ids so far are computed again each time."""
+        context = self._programs.context() if context is None else context
+        if not (cache and self._programs.decodes()):
+            return Recomputing(self.forward, batch, context)
+        with self._lock:
+            step = Decoder(self._programs, batch, context, self._lock)
+            self._latest = step.decode
+        return step
 
     def prepare(self, entry: str, train: bool, examples: Sequence[Any]) -> None:
         """Traces and compiles an entry for example arrays or specs, without running it."""
@@ -319,6 +354,77 @@ class Compiled:
             largest=tuple(self._latest.program.largest_buffers()),
             slices=self._latest.slices,
         )
+
+    def picture(self, stage: str = "traced") -> Picture:
+        """The latest program at a stage as plain data to draw: nodes, edges, modules, verdicts, broken paths."""
+        from .pictures import picture
+
+        self.graph(stage)  # says what to do where nothing is traced yet
+        assert self._latest is not None
+        latest = self._latest
+        stages = {name: latest.stages[name] for name in STAGES}
+        return picture(stages, stage, latest.report, latest.traced.ledger.reentries)
+
+    def report(
+        self,
+        path: str | Path,
+        *batch: Any,
+        run: str | Path | None = None,
+        lint: Report | None = None,
+        title: str = "",
+        target: str = "",
+    ) -> Path:
+        """Writes a report on the latest program: one HTML file to look at in a browser, which needs nothing else.
+
+        batch   the arrays of a call: then times and the norms of gradients are measured on it, and nothing is trained
+        run     what a training has left behind: the folder of `gradtape train`, or CSV or JSON lines with `step`
+        lint    the findings to show, as of `gt.lint`; default those that compiling gave
+        title   what the page is called, default the model's name; `target` is what it says the program came from
+
+        Returns the path. Raises RunError (a ValueError) for a run that cannot be read.
+        """
+        from .linting import LintWarning
+        from .report import contents, page, plan_of, read_run
+
+        training = read_run(run) if run is not None else None
+        gradients: dict[str, float] = {}
+        profile = None
+        if batch:
+            with warnings.catch_warnings(action="ignore", category=LintWarning):  # the report shows what it found
+                if self.loss is not None:
+                    gradients = self.gradient_norms(*batch)
+                profile = self.profile(*batch)
+        self.graph()  # says what to do where nothing is traced yet
+        assert self._latest is not None
+        latest = self._latest
+        data = contents(
+            {name: latest.stages[name] for name in STAGES},
+            plan=plan_of(latest.program),
+            parameters={name: (p.array, p.requires_grad) for name, p in self._store.parameters},
+            store=sum(a.nbytes for a in self._store.values()),
+            lint=lint or latest.report,
+            reentries=latest.traced.ledger.reentries,
+            gradients=gradients,
+            profile=profile,
+            training=training,
+            title=title,
+            target=target,
+        )
+        path = Path(path)
+        path.write_text(page(data), encoding="utf-8")
+        return path
+
+    def dot(self, stage: str = "traced", depth: int | None = None, repeats: bool = True, full: bool = False) -> Digraph:
+        """The latest program at a stage as a `graphviz.Digraph`: `str(...)` is the DOT text, a notebook shows it, and
+        `.render(...)` writes a file where the program dot is installed.
+
+        depth    how many modules deep the inside is shown, default as deep as fits on a page
+        repeats  whether equal neighbours in a list of modules (`blocks.0 ... blocks.5`) are drawn once
+        full     nothing is folded or left out
+        """
+        from .pictures.dot import dot, shown
+
+        return dot(shown(self.picture(stage), depth, repeats, full))
 
     def profile(self, *batch: Any, entry: str | None = None, repeats: int = 10) -> Profile:
         """Where the time of a program goes, measured on the arrays of a call: instruction by instruction and by thread,

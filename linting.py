@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
@@ -88,9 +90,22 @@ def examine(traced: Traced, graph: Graph, model: Module | None, optimizer: Optim
     return make_report(evidence, findings, CHEAP), any(allowed(f) for f in findings)
 
 
+_tolerating: ContextVar[bool] = ContextVar("tolerating", default=False)
+
+
+@contextmanager
+def tolerating(yes: bool = True) -> Iterator[None]:
+    """Inside, `lint="error"` is `lint="warn"`: what cannot learn is compiled all the same, to be looked at."""
+    token = _tolerating.set(yes)
+    try:
+        yield
+    finally:
+        _tolerating.reset(token)
+
+
 def enforce(report: Report, level: str, fact: str = "this model cannot learn as it should") -> None:
     """What compile makes of a report: refuses the program, warns, or says nothing, as `level` has it."""
-    if report.errors and level == "error":
+    if report.errors and level == "error" and not _tolerating.get():
         raise LintError(report, fact)
     if any(f.severity != "info" for f in report.findings):
         warnings.warn(str(report), LintWarning, stacklevel=frames_to_user())

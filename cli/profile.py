@@ -49,7 +49,7 @@ def profile_command(
     if compiled.examples is None:
         raise click.ClickException(f"{target} was compiled without examples or specs; add gt.spec(...) to gt.compile")
     try:
-        batch = drawn(compiled, _sizes(dims))
+        batch = drawn(compiled, sizes_of(dims))
         profile = compiled.profile(*batch, entry=entry, repeats=repeats)
         for file, write in ((trace_file, profile.trace), (json_file, lambda f: f.write_text(profile.to_json()))):
             if file is not None:
@@ -61,7 +61,7 @@ def profile_command(
     show(profile, top)
 
 
-def _sizes(text: str) -> dict[str, int]:
+def sizes_of(text: str) -> dict[str, int]:
     """`B=12,T=64` as sizes by name."""
     found = {}
     for item in filter(None, text.replace(" ", "").split(",")):

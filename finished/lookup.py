@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..ir.location import Location
 from ..ir.tape_data import Damaged
 from ..models.optim import Optimizer
+from ..passes.autodiff import GradientError
 from ..runtime.cache import Cache
 from ..runtime.ingredients import Ingredients, tape_ingredients
 from ..runtime.program import compile_tape
@@ -126,6 +127,14 @@ class Judged:
 
         enforce(report, self.level)
         return Verdict(report)
+
+    def explain(self, error: GradientError) -> None:
+        """Gives an error of compiling what there is to look at: the trace, its program, what the lint says of it."""
+        error.traced, error.graph = self.traced, self.recipe.graph
+        if error.report is None and self.level != "off" and self.recipe.entry in DERIVED:
+            from ..linting import examine
+
+            error.report = examine(self.traced, self.recipe.graph, self.model, self.optimizer)[0]
 
     def anew(self) -> tuple[Verdict, dict[str, Any] | None]:
         """The verdict, and what can be kept of it. Raises LintError, or warns."""

@@ -11,6 +11,7 @@ from typing import Any, Union
 import numpy as np
 
 from .dims import Dim, Guard, Symbol
+from .display import Displayed
 from .location import Location
 from .types import DTYPES, TensorType, type_of
 
@@ -72,7 +73,7 @@ class Node:
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class Graph(Displayed):
     """inputs with roles; nodes; named outputs; `updates` (which operand replaces which param, buffer or state).
 
     `constants` holds the arrays of `constant` nodes by digest. `symbols` and `guards` say for which sizes it is valid.

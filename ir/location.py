@@ -18,10 +18,10 @@ from types import CodeType, FrameType
 from typing import Any
 
 _PACKAGE = str(Path(__file__).parent.parent)  # not resolved: frames name files as they were imported
-_FOLDERS = "ir/ tracer/ passes/ runtime/ evidence/ finished/ cli/".split()
-_FILES = (
-    "compiler.py derivatives.py entries.py linting.py planning.py programs.py saving.py store.py watching.py".split()
-)
+_FOLDERS = "ir/ tracer/ passes/ runtime/ evidence/ finished/ pictures/ report/ cli/".split()
+_FILES = [
+    f"{n}.py" for n in "compiler derivatives entries linting planning programs saving showing store watching".split()
+]
 _INTERNAL = tuple(f"{_PACKAGE}/{name}" for name in (*_FOLDERS, *_FILES))
 
 Position = tuple[int, int, int, int]

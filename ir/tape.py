@@ -15,6 +15,7 @@ from typing import Union
 import numpy as np
 
 from .dims import DimLike, Guard, Shape, Symbol
+from .display import Displayed
 from .graph import Literal, Number
 from .location import Location
 from .types import TensorType
@@ -198,7 +199,7 @@ Step = Union[Instr, StopIf, Callback, Loop]
 
 
 @dataclass(frozen=True)
-class Tape:
+class Tape(Displayed):
     """Everything that a run needs but addresses and machine code."""
 
     name: str

@@ -13,7 +13,12 @@ from ..ir.types import TensorType
 
 
 class GradientError(ValueError):
-    """There is no gradient where one is asked for."""
+    """There is no gradient where one is asked for. Where it is compiling that says so, `traced` is the trace, `graph`
+    the forward program, and `report` what the lint says of it."""
+
+    traced: Any = None
+    graph: Graph | None = None
+    report: Any = None
 
 
 def differentiate(graph: Graph, output: str, wrt: Sequence[str]) -> Graph:

@@ -125,3 +125,20 @@ def test_the_proofs_are_tests() -> None:
             tree = ast.parse((ROOT / "tests" / file).read_text("utf-8"))
             functions = {n.name for n in tree.body if isinstance(n, ast.FunctionDef)}
             assert name.startswith("test_") and name in functions, f"{c.code}: there is no test {proof}"
+
+
+# pictures -------------------------------------------------------------------------------------------------------------
+def test_every_picture_is_made_by_a_command_that_is_shown() -> None:
+    """`gradtape graph docs.models:<function> ... -o docs/pictures/<file>`, of functions that are there."""
+    models = loaded("models")
+    page = (ROOT / "docs" / "pictures.md").read_text("utf-8")
+    commands = re.findall(r"gradtape graph docs\.models:(\w+) (?:--stage (\w+) )?-o docs/pictures/(\S+)", page)
+    assert commands and all(callable(getattr(models, function)) for function, _, _ in commands)
+    assert all(file == f"{function}-{stage or 'traced'}.svg" for function, stage, file in commands)
+    on_disk = {file.name for file in (ROOT / "docs" / "pictures").iterdir()}
+    assert on_disk == {file for _, _, file in commands}
+    readme = (ROOT / "README.md").read_text("utf-8")
+    for text, folder in ((page, "pictures/"), (readme, "docs/pictures/")):
+        for shown in re.findall(rf"\]\({folder}(\S+\.svg)\)", text):
+            assert shown in on_disk, shown
+            assert "<svg" in (ROOT / "docs" / "pictures" / shown).read_text("utf-8")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...ir.display import Displayed
 from .evidence import Evidence
 from .finding import SEVERITIES, Finding, Site, grouped, short
 from .rule import RULES
@@ -33,7 +34,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(Displayed):
     """All findings, errors first, then those that concern most parameters; and a verdict for every parameter.
 
     `print(report)` shows it, `report.ok` says whether there is no error, `to_json()` and `to_sarif()` are for tools.
