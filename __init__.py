@@ -23,8 +23,9 @@ from .compiler import (
 )
 from .derivatives import grad, value_and_grad
 from .ir.dims import Dim
-from .models import SGD, Adam, AdamW, Lion, Optimizer, clip_by_global_norm, from_function, init, nn, schedule
+from .models import SGD, Adam, AdamW, Lion, Optimizer, clip_by_global_norm, from_function, generate, init, nn, schedule
 from .planning import MemoryBudgetError
+from .runtime.cache import CacheWarning
 
 # isort: off
 # fmt: off
@@ -73,8 +74,9 @@ from .tracer import (  # order
     argsort, median, nonzero, quantile, sort, topk,
 )
 from .tracer import (  # networks
-    batch_norm, cosine_similarity, dropout, dropout1d, dropout2d, embedding, group_norm, instance_norm, layer_norm,
-    linear, matmul, normalize, one_hot, pairwise_distance, rms_norm, scaled_dot_product_attention,
+    batch_norm, cached_attention, cosine_similarity, dropout, dropout1d, dropout2d, embedding, group_norm,
+    instance_norm, layer_norm, linear, matmul, normalize, one_hot, pairwise_distance, rms_norm,
+    scaled_dot_product_attention,
 )
 from .tracer import (  # activations
     celu, elu, glu, hardshrink, hardsigmoid, hardswish, hardtanh, leaky_relu, logsigmoid, mish, prelu, relu6, selu,

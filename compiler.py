@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from .decoding import Decoder
 from .entries import check_target, objective
 from .ir.display import Displayed
 from .ir.foreign import objection
@@ -20,6 +21,7 @@ from .ir.graph import Graph
 from .ir.replay import first_not_finite
 from .ir.tape import Tape
 from .ir.types import DTYPES, shown
+from .models.generation import Recomputing, Step, generate
 from .models.optim import as_optimizer
 from .passes.autodiff import GradientError
 from .planning import Limits
@@ -152,6 +154,23 @@ class Compiled(Displayed):
             variant, named = self._prepare("forward", train, inputs)
             out = self._run(variant, named)
             return variant.traced.structure.restore(out)
+
+    def generate(self, prompt: Any, max_new_tokens: int, **options: Any) -> np.ndarray:
+        """`prompt` and what the model goes on with: `gt.generate(self, prompt, max_new_tokens, ...)`, which has the
+        options (temperature, top_k, top_p, seed, ...). In eval mode, whatever mode the model is in."""
+        with self._lock:
+            return generate(self, prompt, max_new_tokens, **options)
+
+    def decoder(self, batch: int, context: int | None = None, cache: bool = True) -> Step:
+        """What `generate` calls for each new id: (ids (B, T), their position) -> logits (B, V) of the last. Without a
+        cache, or where the model knows no position, all ids so far are computed again each time."""
+        context = self._programs.context() if context is None else context
+        if not (cache and self._programs.decodes()):
+            return Recomputing(self.forward, batch, context)
+        with self._lock:
+            step = Decoder(self._programs, batch, context, self._lock)
+            self._latest = step.decode
+        return step
 
     def prepare(self, entry: str, train: bool, examples: Sequence[Any]) -> None:
         """Traces and compiles an entry for example arrays or specs, without running it."""

@@ -1,6 +1,7 @@
 """What a program is traced from: a model or function, with its loss, seen from one of its entries.
 
-An entry is `step`, `value_and_grad` or `evaluate` (the loss of `(*inputs, target)`), or `forward` (the output).
+An entry is `step`, `value_and_grad` or `evaluate` (the loss of `(*inputs, target)`), `forward` (the output), or
+`prefill` and `decode` (the last logits of a model that generates, at position 0 and at one of run time).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from .ir.location import scope
 from .ir.types import dtype_name
 from .tracer.module import Module
 from .tracer.trace import spec, trace
+
+FORWARD = ("forward", "prefill", "decode")  # the entries that ask for no loss
 
 
 class objective:  # noqa: N801  (used like a function: loss=gt.objective(f))
@@ -44,6 +47,10 @@ def check_target(target: Any, loss: Any) -> None:
 
 def entry_function(target: Any, loss: Any, entry: str) -> Callable[..., Any]:
     """The Python that an entry traces."""
+    if entry == "prefill":
+        return lambda ids: target(ids, 0)[:, -1]
+    if entry == "decode":
+        return lambda ids, position: target(ids, position)[:, -1]
     if entry == "forward" or loss is None:
         return target
     if isinstance(loss, objective):
@@ -63,16 +70,16 @@ def entry_function(target: Any, loss: Any, entry: str) -> Callable[..., Any]:
 def input_names(target: Any, loss: Any, entry: str, count: int) -> list[str]:
     """A name for each of `count` arguments of an entry: those of the user's own parameters."""
     function = target.forward if isinstance(target, Module) else target
-    if isinstance(loss, objective) and entry != "forward":
+    if isinstance(loss, objective) and entry not in FORWARD:
         function = loss.function
     try:
         parameters = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         parameters = []
     names = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    if isinstance(loss, objective) and entry != "forward":
+    if isinstance(loss, objective) and entry not in FORWARD:
         names = names[1:]
-    elif loss is not None and entry != "forward":
+    elif loss is not None and entry not in FORWARD:
         names = names[: count - 1] + [f"arg{i}" for i in range(len(names), count - 1)] + ["target"]
     names = [n if names.index(n) == i else f"{n}{i}" for i, n in enumerate(names)]
     return names[:count] if len(names) >= count else names + [f"arg{i}" for i in range(len(names), count)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 from .entries import only_output
 from .evidence import Subject, evidence_of, probe, retraces
 from .ir.graph import Graph, Operand
-from .ir.location import is_user_frame
+from .ir.location import frames_to_user
 from .models.optim import Optimizer, as_optimizer
 from .passes.autodiff import GradientError
 from .passes.lint import LAYERS, Evidence, Report, make_report, run_rules
@@ -109,7 +108,7 @@ def enforce(report: Report, level: str, fact: str = "this model cannot learn as 
     if report.errors and level == "error" and not _tolerating.get():
         raise LintError(report, fact)
     if any(f.severity != "info" for f in report.findings):
-        warnings.warn(str(report), LintWarning, stacklevel=_frames_to_the_user())
+        warnings.warn(str(report), LintWarning, stacklevel=frames_to_user())
 
 
 def judge_forward(traced: Traced, graph: Graph, level: str) -> None:
@@ -118,11 +117,3 @@ def judge_forward(traced: Traced, graph: Graph, level: str) -> None:
     if level != "off":
         evidence = replace(evidence_of(traced, graph, None), params=())
         enforce(report_on(evidence), level, "this program would keep what it should compute")
-
-
-def _frames_to_the_user() -> int:
-    """The stacklevel at which a warning of the caller names the user's line."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and not is_user_frame(frame):
-        frame, level = frame.f_back, level + 1
-    return level

@@ -7,20 +7,22 @@ program serves them all.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .entries import entry_function, graph_name, input_names, only_output, update_graph
+from .entries import FORWARD, entry_function, graph_name, input_names, only_output, update_graph
 from .finished.lookup import Judged, Origin, Verdict, finish
 from .finished.parts import Finished
 from .finished.recipe import DERIVED, Recipe
-from .ir.dims import Dim, bind_shape
+from .ir.dims import Dim, bind_shape, same_shape
 from .ir.graph import Graph
 from .ir.tape import Tape
 from .ir.types import DTYPES, TensorType, dtype_name
+from .models.generation import context_of, takes_position
 from .models.optim import Optimizer
 from .passes.autodiff import GradientError
 from .passes.optimize import Update, state_name
@@ -91,6 +93,15 @@ class Variant:
             return False
         return True
 
+    def covers(self, specs: Sequence[Any]) -> bool:
+        """Whether it serves all that specs (or arrays) allow: their sizes and symbols, within the bounds of these."""
+        limits = {name: symbol.max for name, symbol in self.program.tape.symbols.items()}
+        return all(
+            same_shape(t.shape, s.shape)
+            and all((limits.get(str(d)) or math.inf) >= (d.max or math.inf) for d in s.shape if isinstance(d, Dim))
+            for t, s in zip(self.types, specs, strict=True)
+        )
+
 
 @dataclass
 class Family:
@@ -124,6 +135,7 @@ class Programs:
         self.store = Store(self.model)
         self.arena = Arena()
         self.families: dict[tuple, Family] = {}
+        self.generating: dict[int, Any] = {}  # whose text is in the model's buffers, by the size of the batch
         self._exact: dict[tuple, Variant] = {}  # by everything that decides, sizes too: the quick way
 
     def variant(self, entry: str, train: bool, args: Sequence[Any]) -> tuple[Variant, list[Any]]:
@@ -146,12 +158,11 @@ class Programs:
         if (key, shapes) in self._exact:
             return self._exact[key, shapes]
         if any(isinstance(a, Spec) for a in arrays):
-            sizes = (f"{d} {d.min} {d.max}" if isinstance(d, Dim) else str(d) for a in arrays for d in a.shape)
-            asked = (key, tuple(sizes))
-            if asked not in self._exact:
-                self._exact[asked] = self._build(entry, train, args, {})
-                family.variants.append(self._exact[asked])
-            return self._exact[asked]
+            for variant in family.variants:
+                if variant.covers(arrays):
+                    return variant
+            family.variants.append(self._build(entry, train, args, {}))
+            return family.variants[-1]
         for variant in family.variants:
             if variant.fits(arrays):
                 self._exact[key, shapes] = variant
@@ -170,6 +181,14 @@ class Programs:
             raise GuardViolation(f"the traced program does not serve the shapes {shapes} it was traced for")
         family.variants.append(variant)
         return variant
+
+    def context(self) -> int:
+        """How many ids the target can see, where it generates; TypeError where it does not say so."""
+        return context_of(self.target)
+
+    def decodes(self) -> bool:
+        """Whether the target goes on from a position, with what it has kept of earlier ids."""
+        return takes_position(self.target)
 
     def _trace(self, entry: str, train: bool, args: Sequence[Any], dims: Mapping[tuple[int, int], Dim]) -> Traced:
         names = input_names(self.target, self.loss, entry, len(args))
@@ -208,7 +227,7 @@ class Programs:
 
     def _recipe(self, entry: str, traced: Traced) -> Recipe:
         graph = traced.graph
-        if entry != "forward":
+        if entry not in FORWARD:
             graph = graph.replace(outputs=(("loss", only_output(graph)),))
         trainable: tuple[str, ...] = ()
         updates: tuple[Update, ...] = ()

@@ -295,6 +295,8 @@ def load(path: Path, threads: int, seed: int | None, lr: Any) -> tuple[LoadedPro
     data = path.read_bytes()
     try:
         header, parts = unpack(data)
+        if "model" not in parts:
+            raise Damaged("it holds no model: it is an entry of the cache")
         _must_run_here(header)
         saved = model_from(parts)
     except Damaged as error:

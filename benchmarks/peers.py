@@ -85,6 +85,36 @@ def torch_model(config: Config, weights: Weights):
     return model
 
 
+def torch_decoder(config: Config, weights: Weights, batch: int):
+    """The same for writing: (ids (B, T), position) -> logits (B, T, V). Keys and values of all positions are kept in
+    tensors of the full length; attention reads the part of them that is filled."""
+    import torch
+    from torch.nn import functional as F
+
+    model = torch_model(config, weights)
+    H, D = config.heads, config.width // config.heads
+    caches = [torch.zeros(2, batch, H, config.length, D) for _ in model.blocks]
+
+    def attention(layer, cache, x, position):
+        B, T, C = x.shape
+        q, k, v = (h.view(B, T, H, D).transpose(1, 2) for h in layer.qkv(x).split(C, dim=2))
+        end = position + T
+        cache[0, :, :, position:end] = k
+        cache[1, :, :, position:end] = v
+        y = F.scaled_dot_product_attention(q, cache[0, :, :, :end], cache[1, :, :, :end], is_causal=T > 1)
+        return layer.proj(y.transpose(1, 2).reshape(B, T, C))
+
+    def forward(idx, position):
+        x = model.tok(idx) + model.pos.weight[position : position + idx.shape[1]]
+        for block, cache in zip(model.blocks, caches, strict=True):
+            x = x + attention(block.attn, cache, block.ln1(x), position)
+            x = x + block.mlp(block.ln2(x))
+        return model.head(model.ln_f(x))
+
+    model.forward = forward
+    return model
+
+
 def torch_optimizer(model, recipe: Recipe = RECIPE):
     """AdamW, fused: measured to be the fastest of its three forms on a CPU (see README.md)."""
     import torch

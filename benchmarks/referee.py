@@ -65,7 +65,7 @@ def products_only(step, batch):
             inputs[name] = np.zeros((), np.float32)
     bound = program.bind(inputs)
     bound.ready(program)
-    kept = ("gemm", "conv")
+    kept = ("gemm", "thin_gemm", "conv")
     entries = [
         dataclasses.replace(e, barrier=False) if isinstance(e, bind.Call) else e
         for e in bound.plan.entries
@@ -86,7 +86,7 @@ def products_only(step, batch):
 # the referee --------------------------------------------------------------------------------------------------------
 class Contestant:
     def __init__(self, script: str, name: str, config: str, threads: int) -> None:
-        self.name, self.seconds, self.thrown, self.memory = name, [], 0, 0.0
+        self.name, self.seconds, self.thrown, self.memory, self.cpu = name, [], 0, 0.0, 0.0
         self.cache = tempfile.TemporaryDirectory()  # empty, so that a cold start is one; start.py has the others
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "JAX_PLATFORMS": "cpu"}
         environment["GRADTAPE_CACHE_DIR"] = str(Path(self.cache.name) / "cache")
@@ -111,7 +111,7 @@ class Contestant:
         before = busy_seconds()
         answer = self.ask(count)
         others = busy_seconds() - before - answer["cpu"]
-        self.memory = answer["memory"]
+        self.memory, self.cpu = answer["memory"], answer["cpu"]
         if others > 0.1 * answer["wall"] * (os.cpu_count() or 1) + 0.02:
             self.thrown += 1
             return None

@@ -78,18 +78,20 @@ def work(name: str, text: str, threads: int) -> None:
 
 
 # all of them --------------------------------------------------------------------------------------------------------
-def measured(axis: str, size: int, rounds: int) -> dict[str, Point]:
+def measured(axis: str, size: int, rounds: int, any_chunk: bool) -> dict[str, Point]:
     """Both contestants at one size, in turn."""
     config, threads = at(axis, size)
     text = "/".join(str(int(v)) for v in astuple(config))
     contestants = [referee.Contestant(__file__, name, text, threads) for name in NAMES]
+    for c in contestants:
+        c.memory = c.ask(1)["memory"]
     worst = max(abs(a - b) / abs(b) for a, b in zip(contestants[0].losses, contestants[1].losses, strict=True))
     if worst > 1e-4:
         raise SystemExit(f"{axis} {size}: losses differ by {worst:.1e}")
     counts = [max(1, round(CHUNK_SECONDS / c.ask(2)["seconds"])) for c in contestants]
     for _ in range(rounds):
         for c, count in zip(contestants, counts, strict=True):
-            seconds = c.chunk(count)
+            seconds = c.ask(count)["seconds"] if any_chunk else c.chunk(count)
             if seconds is not None:
                 c.seconds.append(seconds)
     for c in contestants:
@@ -160,6 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("axes", nargs="*", default=list(POINTS), help=" ".join(POINTS))
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--any", action="store_true", help="keep chunks that other processes disturbed: to try it out")
     parser.add_argument("--out", type=Path, help="append the table to this Markdown file")
     parser.add_argument("--plot", type=Path, help="draw the table")
     given = parser.parse_args()
@@ -170,11 +173,12 @@ def main() -> None:
         for size in POINTS[axis]:
             place = at(axis, size)
             if place not in known:
-                known[place] = measured(axis, size, given.rounds)
+                known[place] = measured(axis, size, given.rounds, given.any)
             for name, point in known[place].items():
                 found[axis][name].append(point._replace(size=size))
                 print(axis, size, name, f"{point.time:.2f} ms, {point.memory:.1f} MiB", flush=True)
-    text = "\n".join([f"{referee.machine()}; up to {given.rounds} chunks each", "", *table(found), ""])
+    which = ", disturbed ones too" if given.any else ""
+    text = "\n".join([f"{referee.machine()}; up to {given.rounds} chunks each{which}", "", *table(found), ""])
     print(text)
     if given.out:
         with given.out.open("a") as file:

@@ -91,12 +91,12 @@ class Text:
 
     def show(self, step: Any, length: int) -> str:
         """Text of the model's own."""
-        from .generate import generate
+        from .generate import write
 
         options = self.options
         known = self.tokenizer.characters
         start = "\n" if "\n" in known else known[0]
-        text = generate(step.forward, self.tokenizer, start, length, options.context, seed=options.seed)
+        text = write(step, self.tokenizer, start, length, options.context, seed=options.seed)
         line, folder = "-" * 80, f"{options.out}/{options.name}"
         more = f'more: gradtape generate {folder} --prompt "The " --tokens 500 --temperature 0.7'
         return "\n".join([line, text.strip("\n"), line, more])

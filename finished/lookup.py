@@ -4,7 +4,7 @@ it said before may not hold.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,9 @@ from .verdict import facts_of, is_quiet, landmarks_of, report_from, still_holds,
 
 if TYPE_CHECKING:
     from ..passes.lint import Report
+
+
+NOT_ASKED = "it was not looked for (cache=False, or there is no folder for a cache)"
 
 
 @dataclass(frozen=True)
@@ -62,12 +65,16 @@ def _difference(wanted: Ingredients, nearest: tuple[Any, list[str]]) -> list[str
 
 class Verdict:
     """What the lint said: a report, or plain data that becomes one when it is asked for, at these landmarks; without
-    them at the lines that it was written with."""
+    them at the lines that it was written with. `again` asks the lint where the data cannot be placed any more."""
 
     def __init__(
-        self, report: Report | None = None, data: Any = None, landmarks: Sequence[Location | None] | None = None
+        self,
+        report: Report | None = None,
+        data: Any = None,
+        landmarks: Sequence[Location | None] | None = None,
+        again: Callable[[], Report] | None = None,
     ) -> None:
-        self._report, self._data, self._landmarks = report, data, landmarks
+        self._report, self._data, self._landmarks, self._again = report, data, landmarks, again
 
     @cached_property
     def report(self) -> Report | None:
@@ -77,7 +84,8 @@ class Verdict:
             from ..passes.lint import Report
 
             return Report.from_dict(self._data["report"])
-        return report_from(self._data, self._landmarks)
+        report = report_from(self._data, self._landmarks)
+        return self._again() if report is None and self._again is not None else report
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,12 @@ class Judged:
     def landmarks(self) -> list[Location | None]:
         return landmarks_of(self.recipe.landmarks, self.traced, self.model, self.optimizer)
 
+    def examined(self) -> tuple[Report, bool]:
+        """What the lint says, and whether a comment has silenced something."""
+        from ..linting import examine
+
+        return examine(self.traced, self.recipe.graph, self.model, self.optimizer)
+
     def kept(self, data: dict[str, Any] | None) -> Verdict | None:
         """The verdict that lies with the tape; None where it may be another one by now. Raises LintError, or warns."""
         if self.level == "off" or self.recipe.entry not in DERIVED:
@@ -105,7 +119,7 @@ class Judged:
         if data is None or not still_holds(data, self.facts):
             return None
         if is_quiet(data):
-            return Verdict(data=data, landmarks=self.landmarks)
+            return Verdict(data=data, landmarks=self.landmarks, again=lambda: self.examined()[0])
         report = report_from(data, self.landmarks)
         if report is None:
             return None
@@ -133,9 +147,9 @@ class Judged:
 
                 judge_forward(self.traced, self.recipe.graph, self.level)
             return Verdict(), None
-        from ..linting import enforce, examine
+        from ..linting import enforce
 
-        report, silenced = examine(self.traced, self.recipe.graph, self.model, self.optimizer)
+        report, silenced = self.examined()
         enforce(report, self.level)
         keep = self.facts is not None and not silenced
         return Verdict(report), verdict_data(report, self.facts or "", self.landmarks) if keep else None
@@ -145,7 +159,7 @@ def finish(recipe: Recipe, judged: Judged, threads: int, cache: Cache | None) ->
     """The tape of a recipe with its object code, the lint's verdict, and where they are from."""
     if cache is None:
         verdict, data = judged.anew()
-        return _make(recipe, data, None), verdict, Origin(False, "cache=False", {})
+        return _make(recipe, data, None), verdict, Origin(False, NOT_ASKED, {})
     ingredients = tape_ingredients(recipe.text, threads)
     path = cache.path("tape", ingredients)
     found, why = cache.get("tape", ingredients)

@@ -223,10 +223,8 @@ def _tree(item: Any) -> list[Any]:
 # reading ------------------------------------------------------------------------------------------------------------
 def model_from(parts: Mapping[str, bytes]) -> SavedModel:
     """What `model_parts` took apart. Raises Damaged."""
-    if "model" not in parts:
-        raise Damaged("it holds no model: it is an entry of the cache")
     about = record(
-        parsed_json(parts["model"]),
+        parsed_json(_part(parts, "model")),
         "name parameters trainable aliases buffers transient shapes arrays state zeros seed draws step fillings "
         "optimizer rates members max_norm programs objects",
     )

@@ -81,6 +81,14 @@ def is_user_frame(frame: FrameType) -> bool:
     return is_user_code(frame.f_code.co_filename, frame.f_globals)
 
 
+def frames_to_user() -> int:
+    """The `stacklevel` at which a warning of the caller names the user's line."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and not is_user_frame(frame):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
 def is_part(frame: FrameType, names: tuple[str, ...]) -> bool:
     """Whether a frame runs a file or folder of this package: `("models/nn/",)`."""
     return frame.f_code.co_filename.startswith(tuple(f"{_PACKAGE}/{name}" for name in names))

@@ -2,6 +2,7 @@
 
 from . import init, nn, schedule
 from .cnn import CNN
+from .generation import generate
 from .gpt import GPT
 from .gru import GRU
 from .mlp import MLP
@@ -9,5 +10,5 @@ from .optim import SGD, Adam, AdamW, Lion, Optimizer, as_optimizer, clip_by_glob
 
 __all__ = [
     "CNN", "GPT", "GRU", "MLP", "SGD", "Adam", "AdamW", "Lion", "Optimizer", "as_optimizer", "clip_by_global_norm",
-    "from_function", "init", "nn", "schedule",
+    "from_function", "generate", "init", "nn", "schedule",
 ]  # fmt: skip

@@ -12,7 +12,9 @@ from typing import Any
 from .. import tracer as gt
 from ..tracer import Module
 from . import init
-from .nn import Dropout, Embedding, LayerNorm, Linear, merge_heads, split_heads
+from .generation import generate
+from .nn import Dropout, Embedding, KVCache, LayerNorm, Linear, merge_heads, split_heads
+from .nn.cache import cache_for
 
 
 class CausalSelfAttention(Module):
@@ -30,12 +32,16 @@ class CausalSelfAttention(Module):
             self.v = Linear(width, width, bias, dtype)
         self.proj = Linear(width, width, bias, dtype)
         self.residual_dropout = Dropout(dropout)
+        self.caches: dict[int, KVCache] = {}  # by batch size
 
-    def forward(self, x: Any) -> Any:  # (B, T, C) -> (B, T, C)
+    def forward(self, x: Any, position: Any = None) -> Any:  # (B, T, C) -> (B, T, C)
         q, k, v = gt.split(self.qkv(x), 3, -1) if self.fused else (self.q(x), self.k(x), self.v(x))  # (B, T, C) each
         q, k, v = (split_heads(h, self.heads) for h in (q, k, v))  # (B, H, T, D)
-        p = self.dropout if self.training else 0.0
-        y = gt.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)  # (B, H, T, D)
+        if position is None:
+            p = self.dropout if self.training else 0.0
+            y = gt.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)  # (B, H, T, D)
+        else:
+            y = cache_for(self.caches, x.shape[0]).attend(q, k, v, position)
         return self.residual_dropout(self.proj(merge_heads(y)))
 
 
@@ -61,8 +67,8 @@ class Block(Module):
         self.ln2 = LayerNorm(width, bias=bias, dtype=dtype)
         self.mlp = FeedForward(width, dropout, bias, gelu, dtype)
 
-    def forward(self, x: Any) -> Any:  # (B, T, C) -> (B, T, C)
-        x = x + self.attn(self.ln1(x))
+    def forward(self, x: Any, position: Any = None) -> Any:  # (B, T, C) -> (B, T, C)
+        x = x + self.attn(self.ln1(x), position)
         return x + self.mlp(self.ln2(x))
 
 
@@ -115,11 +121,26 @@ class GPT(Module):
             elif parameter.ndim == 2:
                 init.normal_(parameter, 0.0, 0.02)
 
-    def forward(self, idx: Any) -> Any:  # (B, T) -> (B, T, V)
+    def setup_cache(self, batch: int) -> None:
+        """Room for the keys and values of `context` positions of so many sequences; what there is already stays."""
+        for block in self.blocks:
+            shape = batch, self.heads, self.context, self.width // self.heads
+            if batch not in block.attn.caches:
+                block.attn.caches[batch] = KVCache(*shape, self.tok.weight.dtype)
+
+    def forward(self, idx: Any, position: Any = None) -> Any:  # (B, T) -> (B, T, V)
+        """With a `position` idx stands behind so many ids, whose keys and values were kept by earlier calls
+        (`setup_cache(B)` comes first); `generate` calls it so."""
         T = idx.shape[1]
         assert T <= self.context, f"{T} positions, but the context is {self.context}"  # noqa: SIM300
-        x = self.tok(idx) + self.pos.weight[:T]  # (B, T, C) + (T, C)
+        pos = self.pos.weight[:T] if position is None else gt.dynamic_slice(self.pos.weight, position, T, axis=0)
+        x = self.tok(idx) + pos  # (B, T, C) + (T, C)
         x = self.dropout(x)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, position)
         return self.head(self.ln_f(x))
+
+    def generate(self, idx: Any, max_new_tokens: int, **options: Any) -> Any:
+        """`idx` and what the model goes on with, in NumPy; `gt.compile(model).generate` does the same as a tape. See
+        `gt.generate` for the options."""
+        return generate(self, idx, max_new_tokens, **options)

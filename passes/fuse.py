@@ -19,6 +19,7 @@ from ..ir.types import is_one
 Axes = frozenset[int]  # counted from the end: -1 is the last axis
 MAX_INLINE = 12  # nodes of a generator expression (a causal mask has 5) that are computed again rather than stored
 MAX_OPERANDS = 24  # loads and stores of one group: beyond it registers spill
+MAX_SINGLE_ROW = 4096  # elements of a row that one thread sums up by itself, rather than sharing out the sum
 
 
 @dataclass(eq=False)
@@ -156,6 +157,8 @@ class _Fuser:
             space, inner = natural_space(node) if op.kind in ("elementwise", "reduce") else ((), None)
             if node.op == "broadcast_to":
                 space = node.output.type.shape
+            if self.is_single_row(node):
+                inner = reduced_axes(node)
             group = Group([node], space, inner, node in self.late, index=len(self.groups))
             self.groups.append(group)
             self.group_of[node] = group
@@ -172,6 +175,27 @@ class _Fuser:
                     self.try_merge(self.group_of[source], self.group_of[node])
         self.merge_siblings()
         return Partition(self.schedule(), self.inline)
+
+    def is_single_row(self, node: Node) -> bool:
+        """A sum over a short array of one axis, if it is used with arrays of that axis: the mean of a layer norm of one
+        row. As a row's own sum it stays in one loop nest with them; as a sum over everything it would end the group."""
+        if node.op != "sum" or len(reduced_axes(node)) != 1:
+            return False
+        shape = node.inputs[0].type.shape
+        (axis,) = reduced_axes(node)
+        size = shape[axis]
+        if wide_axes(shape) != {axis} or not isinstance(size, int) or size > MAX_SINGLE_ROW:
+            return False
+        stack, seen = [node.output], set()
+        while stack:
+            for user in self.uses.get(stack.pop(), ()):
+                if user in seen or not (fusible(user) or user in self.inline):
+                    continue
+                seen.add(user)
+                if wide_axes(user.output.type.shape) == {axis}:
+                    return True
+                stack += user.outputs if not wide_axes(user.output.type.shape) else ()
+        return False
 
     def merge_siblings(self) -> None:
         """Groups that read the same value and depend on each other in no way: it is then read once."""

@@ -68,8 +68,8 @@ class Lowering:
         self.loops = 0  # so far, also inside of one another
         self.producer = graph.producers()
         self.uses = graph.uses()
-        self.guarded = self.may_stop()
-        self.late = late_nodes(graph, self.guarded)
+        self.stopped = not self.may_stop()  # whether nothing can go wrong any more: what is stored may be written
+        self.late = late_nodes(graph, not self.stopped)
         self.partition: Partition = fuse(graph, self.late)
         self.triangles = triangles(graph)
         self.buffers: list[Buffer] = []
@@ -85,8 +85,18 @@ class Lowering:
 
     def may_stop(self) -> bool:
         """Whether something is updated that a check, an index out of range or a callback must be able to keep."""
-        ops = {n.op for n in self.graph.nodes}
+        ops = {n.op for n in self.graph.walk()}
         return bool(self.checks) or "callback" in ops or bool(self.graph.updates and ops & CHECKING)
+
+    def safe_from(self) -> int:
+        """The position from which on no item can go wrong. What is checked at the end of forward comes before what is
+        late, wherever that is."""
+        items = self.partition.items
+        if self.checks:
+            return len(items)
+        risky = CHECKING | {"callback"}
+        found = (i for i, item in enumerate(items) if isinstance(item, Node) and not risky.isdisjoint(_ops(item)))
+        return max(found, default=-1) + 1
 
     # buffers --------------------------------------------------------------------------------------------------------
     def buffer(self, name: str, segment: str, dtype: str, size: DimLike) -> int:
@@ -112,18 +122,17 @@ class Lowering:
         updated = {name for name, _ in graph.updates}
         self.store = {n: self.views[graph.input(n)] for n in updated}
         self.save_old_values(updated)
-        stopped = not self.guarded
-        if not stopped:
+        safe = self.safe_from()
+        if not self.stopped:
             self.error_word()
         for position, item in enumerate(self.partition.items):
             late = item.late if isinstance(item, Group) else item in self.late
-            if late and not stopped:
+            if not self.stopped and (late or position >= safe):
                 self.check()
-                stopped = True
             self.item(position, item)
         for value in self.outputs:
             self.view(value)
-        if not stopped:
+        if not self.stopped:
             self.check()
         self.finish_updates()
         outputs = tuple((name, self.view(self.operand(v)), v.type) for name, v in graph.outputs)
@@ -158,6 +167,7 @@ class Lowering:
                 kernel = f"check_{value.type.dtype}"
                 self.steps.append(Instr(kernel, (1,), operands, (), (NUMBER,), label=f"finite {name}"))
         self.steps.append(StopIf())
+        self.stopped = True
 
     def save_old_values(self, updated: set[str]) -> None:
         """An input that is updated and also returned, or that becomes another's new value, is copied first."""
@@ -308,7 +318,7 @@ class Lowering:
     def target(self, value: Value, group: Group) -> View:
         """A new buffer; or the stored array itself, where an update can be written in place."""
         name = self.update_of.get(value)
-        if name is not None and (group.late or not self.guarded):
+        if name is not None:
             old = self.graph.input(name)
             if self.in_place(old, value, group):
                 return self.store.pop(name)
@@ -318,7 +328,7 @@ class Lowering:
         """Nothing after this group reads the old value, and the group reads it only where it writes it."""
         if not self.in_store(old, self.update_of[new]) or any(OPS[n.op].kind == "reduce" for n in group.nodes):
             return False
-        if self.guarded and not group.late:  # it comes before the check that may refuse the update
+        if not self.stopped:  # it comes before the check that may refuse the update
             return False
         same = old.type.shape == new.type.shape
         return all(user in group.nodes and value is old and same for value, user in self.readers_left(old))
@@ -413,7 +423,8 @@ class Lowering:
         """Memory for a node's result; the stored array itself, where it is an update and nobody reads the old value."""
         value = node.output
         name = self.update_of.get(value, "")
-        if name and self.in_store(old := self.graph.input(name), name) and not any(self.readers_left(old)):
+        free = name and self.stopped and self.in_store(old := self.graph.input(name), name)
+        if free and not any(self.readers_left(old)):
             self.views[value] = self.store.pop(name)
         else:
             self.views[value] = self.placed(value)
@@ -503,7 +514,7 @@ class Lowering:
         out = node.output
         name = self.update_of.get(out)
         own = name is not None and self.graph.input(name) is old and sum(o is old for o in node.inputs) == 1
-        if name is not None and own and self.in_place(old, out, Group([node], out.type.shape, None, node in self.late)):
+        if name is not None and own and self.in_place(old, out, Group([node], out.type.shape, None)):
             self.views[out] = self.store.pop(name)
             return self.views[out]
         source = self.producer.get(old)
@@ -596,6 +607,11 @@ class _Body(Lowering):
         product_here = self.producer[value].op == "matmul"  # any other kernel takes any strides
         fits = not product_here or any(identical(s, 1) for s in place.strides[-2:])
         return place if fits else super().dense(value)
+
+
+def _ops(node: Node) -> set[str]:
+    """The ops of a node and of all that stands in its regions."""
+    return {node.op, *(n.op for region in node.regions for n in region.walk())}
 
 
 def _dense_rows(old: Shape, strides: Sequence[DimLike], new: Shape) -> tuple[DimLike, ...] | None:

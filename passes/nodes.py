@@ -13,6 +13,7 @@ from ..ir.tape import Callback, Operand, View
 from ..ir.types import broadcast
 from .arranging import ARRANGING
 from .attention import attention, attention_grad
+from .cached import cached_attention
 from .conv import conv, conv_input, conv_weight
 from .gemm import copied_elements, gemm_instr
 from .indexing import INDEXING
@@ -45,9 +46,11 @@ def matmul(to: Lowering, node: Node) -> None:
                 views[i] = to.repeated(value, shapes[i])
         found = gemm_instr(node, views[0], views[1], out, (shapes[0], shapes[1], shape))
     assert found is not None, f"no product form for {node}"
-    scratch = to.buffer("factor", "partial", node.output.type.dtype, copied_elements(found))
-    operand = Operand(View(scratch, 0, (0,) * len(found.axes)), "rw")
-    to.steps.append(replace(found, operands=(*found.operands, operand)))
+    if found.kernel.startswith("gemm"):
+        scratch = to.buffer("factor", "partial", node.output.type.dtype, copied_elements(found))
+        operand = Operand(View(scratch, 0, (0,) * len(found.axes)), "rw")
+        found = replace(found, operands=(*found.operands, operand))
+    to.steps.append(found)
 
 
 def put_together(to: Lowering, node: Node) -> None:
@@ -74,6 +77,7 @@ def callback(to: Lowering, node: Node) -> None:
 NODES: dict[str, Callable[[Lowering, Node], None]] = {
     "attention": attention,
     "attention_grad": attention_grad,
+    "cached_attention": cached_attention,
     "callback": callback,
     "concat": put_together,
     "conv": conv,

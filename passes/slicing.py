@@ -289,6 +289,14 @@ def _dynamic(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, For
     return (*cuts, None), place
 
 
+def _heads(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form]:
+    """attention and its gradient: leading axes are heads apart, the last two positions and what they hold."""
+    place = _one(_places(forms))
+    if place.axis >= types[0].ndim - 2:
+        raise Mixed("lets elements of the batch attend to each other")
+    return (place,) * len(forms), place
+
+
 def _conv(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form]:
     """conv and conv_input: images, and a weight."""
     images, weight = forms
@@ -306,12 +314,16 @@ def _conv_weight(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts,
 
 RULES: dict[str, Rule] = {
     "add_along_axis": _alike,
+    "attention": _heads,
+    "attention_grad": _heads,
     "bounded": _indices,
     "broadcast_to": _broadcast_to,
     "concat": _alike,
     "conv": _conv,
     "conv_input": _conv,
     "conv_weight": _conv_weight,
+    "cummax": _alike,
+    "cummin": _alike,
     "cumsum": _alike,
     "dynamic_slice": _dynamic,
     "dynamic_update_slice": _dynamic,

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..ir.location import frames_to_user
 from ..ir.tape_data import Damaged
 from . import container
 from .ingredients import Ingredients, differing, key_of
@@ -117,7 +118,7 @@ class Cache:
 
     def bad(self, path: Path, fact: str) -> str:
         """Tells that an entry cannot be used; it is overwritten by the one that is made now."""
-        warnings.warn(f"{path} is not used: {fact}; it is made again", CacheWarning, stacklevel=2)
+        warnings.warn(f"{path} is not used: {fact}; it is made again", CacheWarning, stacklevel=frames_to_user())
         return f"the entry cannot be used: {fact}"
 
     def put(self, kind: str, ingredients: Ingredients, header: Mapping[str, Any], parts: Mapping[str, bytes]) -> None:
@@ -160,7 +161,7 @@ class Cache:
 
     def _give_up(self, fact: str) -> str:
         self._broken = f"no cache: {fact}"
-        warnings.warn(f"{fact}; going on without a cache", CacheWarning, stacklevel=2)
+        warnings.warn(f"{fact}; going on without a cache", CacheWarning, stacklevel=frames_to_user())
         return self._broken
 
     @staticmethod

@@ -27,7 +27,7 @@ COMPILER = ("runtime/jit.py runtime/intrinsics.py runtime/polynomials.py runtime
             "runtime/driver.py runtime/flags.py runtime/tiles.py")  # fmt: skip
 SOURCES = {
     "source of ir": "ir",
-    "source of passes": "passes/*.py finished",
+    "source of passes": "passes/*.py finished planning.py",
     "source of runtime": "runtime",
     "source of the lint": "passes/lint evidence linting.py tracer",
 }

@@ -53,13 +53,15 @@ class Arena:
 
     def __init__(self) -> None:
         self.memory = aligned_empty(0)
+        self.address = self.memory.ctypes.data
         self.busy = ""  # the callback that holds up the program which runs
 
     def reserve(self, size: int) -> int:
         """The address of at least `size` bytes; growing moves the arena."""
         if size > self.memory.size:
             self.memory = aligned_empty(size)
-        return self.memory.ctypes.data
+            self.address = self.memory.ctypes.data
+        return self.address
 
 
 def kernels_of(tape: Tape) -> list[Kernel]:
@@ -83,6 +85,9 @@ class _Bound:
             if program.tape.buffers[index].segment in ("input", "scalar"):
                 shape = tuple(evaluate(d, dims) for d in value_type.shape)
                 self.inputs[index] = aligned_array(shape, DTYPES[value_type.dtype])
+        called = [(name, index) for name, index, _ in program.tape.inputs if index in self.inputs]
+        self.filled = [(name, self.inputs[index]) for name, index in called]
+        self.outputs: list[tuple[str, np.ndarray]] = []  # what a run leaves, in place
         self.base = -1
         self.tables: Tables | None = None
 
@@ -91,6 +96,7 @@ class _Bound:
         if self.tables is None or base != self.base:
             self.base = base
             self.tables = build_tables(program.tape, self.plan, program.addresses(self), program.error.ctypes.data)
+            self.outputs = [(name, program.window(self, view, t)) for name, view, t in program.tape.outputs]
         return self.tables
 
 
@@ -185,11 +191,10 @@ class Program:
         bound = self.bind(inputs)
         if self.arena.busy:
             raise RuntimeError(f"the callback {self.arena.busy} calls the compiled model that is waiting for it")
-        for name, index, _ in self.tape.inputs:
-            if index in bound.inputs:
-                np.copyto(bound.inputs[index], inputs[name], casting="same_kind")
+        for name, array in bound.filled:
+            np.copyto(array, inputs[name], casting="same_kind")
         tables = bound.ready(self)
-        self.error[:] = 0
+        self.error.fill(0)
         self.team.run(tables.entries)
         for pause, entries in tables.rest:
             if self.error[0]:
@@ -198,7 +203,7 @@ class Program:
             self.team.run(entries)
         if self.error[0]:
             self.fail(bound)
-        return {name: self.read(bound, view, t) for name, view, t in self.tape.outputs}
+        return {name: array.copy() for name, array in bound.outputs}
 
     def call_back(self, bound: _Bound, step: Callback) -> None:
         """Calls a Python function between two runs of the threads. Its exceptions say from which line it was called."""
@@ -251,10 +256,6 @@ class Program:
             if b.segment in ("arena", "partial")
         ]
         return sorted(found, key=lambda item: (-item[1], item[0]))[:count]
-
-    def read(self, bound: _Bound, view: View, value_type: TensorType) -> np.ndarray:
-        """A copy of what a view holds after a run."""
-        return self.window(bound, view, value_type).copy()
 
     def window(self, bound: _Bound, view: View, value_type: TensorType) -> np.ndarray:
         """The elements of a view, in place."""

@@ -12,8 +12,7 @@ import pytest
 # tests that compare with eager models took 150 s beside two busy processes, and 19 s like this. Read when NumPy loads.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-# Tapes and kernels of this run alone, never the user's. One folder for all tests: what one of them has compiled another
-# finds, as in the use of the package; the first to need a kernel compiles it.
+# Tapes and kernels of this run alone, never the user's; processes that tests start find them there.
 _CACHE = tempfile.mkdtemp(prefix="gradtape-tests-")
 os.environ["GRADTAPE_CACHE_DIR"] = _CACHE
 atexit.register(shutil.rmtree, _CACHE, ignore_errors=True)
@@ -29,3 +28,23 @@ def tinyshakespeare() -> Path:
     if not path.is_file():
         pytest.skip(f"no {path}: set GRADTAPE_TEST_DATA to the folder that holds tinyshakespeare.txt")
     return path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_tapes_of_other_tests():
+    from checked_cache import CheckedCache
+
+    cache = CheckedCache(Path(_CACHE))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gradtape.compiler.default_cache", lambda: cache)
+        yield
+
+
+@pytest.fixture
+def real_cache(monkeypatch, tmp_path) -> Path:
+    """The folder of a cache of this test's own, which works as it does for users."""
+    from gradtape.runtime.cache import default_cache
+
+    monkeypatch.setattr("gradtape.compiler.default_cache", default_cache)
+    monkeypatch.setenv("GRADTAPE_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"

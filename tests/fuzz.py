@@ -4,7 +4,7 @@
     python tests/fuzz.py --programs 300 --mode compiled            one, two and three threads, two sizes
     python tests/fuzz.py --programs 100 --mode compiled --order 2  gradients of gradients
     python tests/fuzz.py --programs 1000 --mode torch              the same program, and its gradients, by PyTorch
-    python tests/fuzz.py --programs 200 --mode jax                 by JAX, a second each
+    python tests/fuzz.py --programs 300 --mode jax                 and by JAX
 
 A program that fails is made small and printed as an entry of tests/passes/test_fuzzed.py.
 """

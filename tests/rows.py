@@ -7,6 +7,7 @@ The rows of ir/ops/<family>.py stand in rows_<family>.py.
 """
 
 import rows_attention
+import rows_cached
 import rows_conv
 import rows_cumulative
 import rows_custom
@@ -24,6 +25,7 @@ from cases import ROWS
 
 FAMILIES = (
     rows_attention,
+    rows_cached,
     rows_conv,
     rows_cumulative,
     rows_custom,

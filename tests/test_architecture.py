@@ -31,6 +31,7 @@ INSIDE = {
     "finished": {"ir", "tracer", "passes", "models", "runtime", "linting", "planning"},
     "programs": {"ir", "tracer", "passes", "models", "runtime", "entries", "planning", "store", "finished"},
     "saving": {"ir", "tracer", "models", "runtime", "planning", "finished", "programs"},
+    "decoding": {"ir", "tracer", "models", "programs"},
     "compiler": {
         "ir",
         "tracer",
@@ -43,6 +44,7 @@ INSIDE = {
         "planning",
         "programs",
         "saving",
+        "decoding",
         "watching",
     },
     "derivatives": {"ir", "tracer", "passes", "compiler"},
@@ -69,6 +71,7 @@ OUTSIDE = {
     "saving": {"numpy"},
     "planning": set(),
     "programs": {"numpy"},
+    "decoding": {"numpy"},
     "compiler": {"numpy", "graphviz"},
     "derivatives": {"numpy"},
     "__init__": set(),

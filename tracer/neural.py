@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from ..ir.op import OPS
 from . import functional as f
 from .activation import softmax
@@ -53,4 +55,18 @@ def scaled_dot_product_attention(
     return dropout(softmax(scores, -1), dropout_p) @ v
 
 
-__all__ = ["embedding", "linear", "scaled_dot_product_attention"]
+@public
+def cached_attention(q: Any, k: Any, v: Any, position: Any, scale: float | None = None) -> Any:
+    """Attention of new rows to a cache: q (B, H, T, D), k (B, H, S, D), v (B, H, S, E) -> (B, H, T, E).
+
+    Row t stands at position + t and sees k and v up to there, as `scaled_dot_product_attention` does with a mask of
+    `arange(S) <= position + arange(T)[:, None]`; what lies behind is not read. position: an integer, or an integer
+    array without axes, which may be traced. scale: 1 / sqrt(D) by default.
+    """
+    q, k, v = value(q), value(k), value(v)
+    scale = float(q.shape[-1]) ** -0.5 if scale is None else float(scale)
+    start = value(position if not isinstance(position, int) else np.asarray(position))
+    return run(OPS["cached_attention"], q, k, v, start, scale=scale)
+
+
+__all__ = ["cached_attention", "embedding", "linear", "scaled_dot_product_attention"]

@@ -42,8 +42,9 @@ class Rule:
     pair: Callable[[Any], tuple[Any, Any]]
 
     def out(self, values: Mapping[str, Any]) -> tuple[Structure, dict[str, np.ndarray], Any]:
-        """The structure and the arrays of the results, and what is saved."""
-        out, saved = self.pair(self.forward(*self.arguments.restore(values)))
+        """The structure and the arrays of the results, and what is saved; every time with the same random draws."""
+        with same_draws():
+            out, saved = self.pair(self.forward(*self.arguments.restore(values)))
         structure, found = flatten(out, "out", lambda x: is_operand(x) or isinstance(x, np.generic))  # as x.sum() gives
         return structure, {name: np.asarray(x) for name, x in found}, saved
 

@@ -2,6 +2,7 @@
 
 from . import (
     attention,
+    cached,
     conv,
     cumulative,
     custom,
@@ -19,6 +20,6 @@ from . import (
 )  # fmt: skip
 
 __all__ = [
-    "attention", "conv", "cumulative", "custom", "dynamic", "elementwise", "functions", "index", "linalg", "nn", "random", "reduce",
-    "scan", "shape", "sort",
+    "attention", "cached", "conv", "cumulative", "custom", "dynamic", "elementwise", "functions", "index", "linalg",
+    "nn", "random", "reduce", "scan", "shape", "sort",
 ]  # fmt: skip

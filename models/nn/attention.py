@@ -7,6 +7,7 @@ from typing import Any
 from ... import tracer as gt
 from ...tracer import Module
 from .. import init
+from .cache import KVCache, cache_for
 from .linear import Linear
 
 
@@ -28,12 +29,28 @@ class MultiHeadAttention(Module):
         self.out_proj = Linear(embed_dim, embed_dim, bias, dtype)
         if self.out_proj.bias is not None:
             init.zeros_(self.out_proj.bias)
+        self.caches: dict[int, KVCache] = {}  # by batch size
+
+    def setup_cache(self, batch: int, length: int) -> None:
+        """Room for the keys and values of up to `length` positions of so many sequences; see `forward`."""
+        C, H = self.embed_dim, self.num_heads
+        self.caches[batch] = KVCache(batch, H, length, C // H, self.in_proj_weight.dtype)
 
     def forward(
-        self, query: Any, key: Any = None, value: Any = None, attn_mask: Any = None, is_causal: bool = False
+        self,
+        query: Any,
+        key: Any = None,
+        value: Any = None,
+        attn_mask: Any = None,
+        is_causal: bool = False,
+        position: Any = None,
     ) -> Any:
         """query (B, T, C), key and value (B, S, C) (default: the query) -> (B, T, C). For `attn_mask` and
-        `is_causal` see `gt.scaled_dot_product_attention`."""
+        `is_causal` see `gt.scaled_dot_product_attention`.
+
+        With a `position` the query stands behind so many earlier ones, whose keys and values were kept by earlier calls
+        (`setup_cache` comes first), and every row attends to all up to itself.
+        """
         key = query if key is None else key
         value = key if value is None else value
         if key is query and value is query:
@@ -44,6 +61,8 @@ class MultiHeadAttention(Module):
             q, k, v = (gt.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases, strict=True))
         p = self.dropout if self.training else 0.0
         q, k, v = (split_heads(x, self.num_heads) for x in (q, k, v))
+        if position is not None:
+            return self.out_proj(merge_heads(cache_for(self.caches, query.shape[0]).attend(q, k, v, position)))
         return self.out_proj(merge_heads(gt.scaled_dot_product_attention(q, k, v, attn_mask, p, is_causal)))
 
     def extra_repr(self) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from ..call import Part
 from ..kernel import Kernel
 from .attention import attention, attention_grad, attention_words
+from .cached import cached_attention, cached_attention_words
 from .check import check, check_words
 from .combine import combine, combine_words
 from .conv import conv, conv_words
@@ -29,12 +30,14 @@ from .gather import (
 )
 from .gemm import gemm, gemm_words
 from .sort import bottom, sort, sort_descending, sort_words, top, top_words
+from .thin import thin_gemm, thin_gemm_words
 
 FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]] = {
     "attention": (attention, attention_words),
     "attention_grad": (attention_grad, attention_words),
     "bottom": (bottom, top_words),
     "bounded": (bounded, bounded_words),
+    "cached_attention": (cached_attention, cached_attention_words),
     "check": (check, check_words),
     "combine": (combine, combine_words),
     "conv": (conv, conv_words),
@@ -52,6 +55,7 @@ FAMILIES: dict[str, tuple[Callable[[str], Kernel], Callable[[Part], list[int]]]]
     "scatter_add_along": (scatter_add_along, along_words),
     "sort": (sort, sort_words),
     "sort_descending": (sort_descending, sort_words),
+    "thin_gemm": (thin_gemm, thin_gemm_words),
     "top": (top, top_words),
 }
 

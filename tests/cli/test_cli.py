@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from gradtape.cli import main
 from gradtape.cli.checkpoints import CheckpointError, load, save
-from gradtape.cli.generate import choose, generate
+from gradtape.cli.generate import write
 from gradtape.cli.tasks import moved_by
 from gradtape.models.data import CharTokenizer
 
@@ -170,25 +170,6 @@ def test_generate_is_deterministic_and_greedy_at_zero(finished):
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def test_top_k_draws_from_the_likeliest_only():
-    rng, logits = np.random.default_rng(0), np.array([0.0, 3.0, 1.0, 2.0])
-    assert {choose(logits, 5.0, 2, rng) for _ in range(200)} == {1, 3}
-    assert {choose(logits, 5.0, None, rng) for _ in range(200)} == {0, 1, 2, 3}
-
-
-def test_a_long_prompt_is_cut_to_the_context():
-    seen = []
-
-    def forward(ids):  # likes the character that the last one is not
-        seen.append(ids[0].copy())
-        return np.eye(2)[None, 1 - ids[0]]
-
-    text = generate(forward, CharTokenizer("ab"), "ab" * 5, 3, context=4, temperature=0)
-    assert text == "ab" * 5 + "aba" and [s.tolist() for s in seen] == [[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1]]
-    assert generate(forward, CharTokenizer("ab"), "b", 2, context=4, temperature=0) == "bab"
-    assert [s.tolist()[:2] for s in seen[3:]] == [[1, 0], [1, 0]]  # shorter ones stand at the start
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -297,7 +278,7 @@ def test_what_a_trained_model_writes_is_nearer_to_the_corpus(corpus, tmp_path):
         if trained:
             model.load_state_dict(saved.weights)
         step = compile(model, threads=1)
-        samples.append(generate(step.forward, tokenizer, "\n", 300, saved.info["model"]["context"], seed=1))
+        samples.append(write(step, tokenizer, "\n", 300, saved.info["model"]["context"], seed=1))
     unigram = "".join(np.random.default_rng(0).choice(list(text), 300))
     trained, untrained, drawn = (divergence(s, text) for s in (*samples, unigram))
     assert trained < 0.5 * min(untrained, drawn), (trained, untrained, drawn)

@@ -48,8 +48,10 @@ def test_profile_prints_tables_and_writes_files(run, tmp_path):
     assert done.exit_code == 0, done.output
     assert done.output.startswith("net step: ") and "median of 2" in done.output
     assert "\nkind " in done.output and "\ngemm " in done.output and "profiled.py:11 words" in done.output
-    assert {e["tid"] for e in json.loads((tmp_path / "t.json").read_text())["traceEvents"] if "tid" in e} == {0, 1}
-    gather = next(w for w in json.loads((tmp_path / "p.json").read_text())["instructions"] if w["name"] == "take")
+    profile = json.loads((tmp_path / "p.json").read_text())
+    events = json.loads((tmp_path / "t.json").read_text())["traceEvents"]
+    assert {e["tid"] for e in events if "tid" in e} == set(range(profile["threads"]))
+    gather = next(w for w in profile["instructions"] if w["name"] == "take")
     assert gather["axes"] == [1, 7 * 6, 8, 50]  # B as given, T at its bound
 
 

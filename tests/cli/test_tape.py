@@ -31,10 +31,9 @@ def without_specs():
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(tmp_path, monkeypatch, real_cache):
     (tmp_path / "tape_for_a_test.py").write_text(BUILD)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("GRADTAPE_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.delitem(sys.modules, "tape_for_a_test", raising=False)
 
     def command(line: str, code: int = 0) -> str:

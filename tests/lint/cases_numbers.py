@@ -41,7 +41,7 @@ for name, broken, healthy in (
     (
         "cube root beside a stop",
         "h = gt.where(h > 0, h ** (1 / 3), h)  #!",
-        "h = gt.where(h > 0, h * gt.stop_gradient(h ** (1 / 3)), h)",
+        "h = gt.where(h > 0, h + gt.stop_gradient(h ** (1 / 3)), h)",
     ),
     (
         "norm",

@@ -32,6 +32,7 @@ FUNCTIONS = {
     "argmax": lambda x, axes: (gt.argmax(x, axes), gt.argmin(x, axes)),
     "normalised": normalised,
     "several": several,
+    "total": lambda x, axes: (gt.softmax(x, axes) * x).sum(),
     "beside": lambda x, axes: (x + gt.max(x, axes, keepdims=True), gt.exp(x)),
 }
 SHAPES = [((3, 20, 33), 1), ((40, 17), 0), ((2, 3, 5, 4, 6), 2), ((1, 4, 1, 30), 1), ((5, 0, 20), 2)]

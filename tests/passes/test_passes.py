@@ -7,7 +7,7 @@ import gradtape.ir.ops  # noqa: F401
 from gradtape.ir.build import Builder
 from gradtape.ir.interp import evaluate_graph
 from gradtape.ir.op import OPS
-from gradtape.ir.tape import Instr
+from gradtape.ir.tape import Instr, StopIf
 from gradtape.ir.text import parse
 from gradtape.ir.types import TensorType
 from gradtape.ir.verify import verify
@@ -252,21 +252,38 @@ graph g(%x: f32[8, 6] input, %w: f32[6] param) {
     assert all(g.inner in (None, {-1}) for g in whole)
 
 
-def test_nothing_is_updated_before_an_index_is_checked():
-    tape = lower(expand(parse("""
-graph g(%i: i64[4] input, %b: f32[5] buffer) {
-  %0: i64[4] = bounded(%i) {size=5}
-  %1: f32[5] = add(%b, 1.0)
-  return out=%0
-  update %b = %1
-}""")))  # fmt: skip
-    kinds = [type(s).__name__ if type(s) is not Instr else s.kernel.split("_")[0] for s in tape.steps]
-    assert kinds == ["bounded", "row", "StopIf", "row"]  # the new value is computed before, and written after
+@pytest.mark.parametrize(
+    ("nodes", "kinds"),
+    [
+        # what does not depend on the index comes after it, and is written where it belongs
+        ("%0: i64[5] = bounded(%i) {size=5}\n  %1: i64[5] = add(%b, 1)", ["bounded", "StopIf", "row"]),
+        # an index that depends on the new value: that is computed before, and copied after
+        ("%1: i64[5] = add(%b, %i)\n  %0: i64[5] = bounded(%1) {size=5}", ["row", "bounded", "StopIf", "row"]),
+        # a kernel by hand has its result elsewhere, too
+        (
+            "%1: i64[5] = dynamic_update_slice(%b, %i, %s) {axis=0}\n  %2: i64[5] = add(%1, %i)\n"
+            "  %0: i64[5] = bounded(%2) {size=5}",
+            ["row", "dynamic", "row", "bounded", "StopIf", "row"],
+        ),
+        (
+            "%2: i64[5] = bounded(%i) {size=5}\n  %1: i64[5] = dynamic_update_slice(%b, %i, %s) {axis=0}\n"
+            "  %0: i64[5] = add(%1, %2)",
+            ["bounded", "StopIf", "dynamic", "row"],
+        ),
+    ],
+)  # fmt: skip
+def test_nothing_is_updated_before_an_index_is_checked(nodes, kinds):
+    inputs = "%i: i64[5] input, %s: i64[] input, %b: i64[5] buffer"
+    tape = lower(expand(parse(f"graph g({inputs}) {{\n  {nodes}\n  return out=%0\n  update %b = %1\n}}")))
+    assert [type(s).__name__ if type(s) is not Instr else s.kernel.split("_")[0] for s in tape.steps] == kinds
     stored = next(i for i, b in enumerate(tape.buffers) if b.segment == "buffer")
+    stopped = next(i for i, s in enumerate(tape.steps) if type(s) is StopIf)
     written = [
-        any(o.view.buffer == stored and "w" in o.mode for o in s.operands) for s in tape.steps if type(s) is Instr
-    ]
-    assert written == [False, False, True]
+        i for i, s in enumerate(tape.steps)
+        if type(s) is Instr and any(o.view.buffer == stored and "w" in o.mode for o in s.operands)
+    ]  # fmt: skip
+    assert len(written) == 1
+    assert stopped < written[0]
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -316,7 +333,7 @@ graph g(%x: f32[6, 4] input, %g: f32[6, 5] input) {
   return out=%4
 }""")))  # fmt: skip
     kernels = [i.kernel.split("_")[0] for i in tape.instructions()]
-    assert kernels == ["gemm", "row"]
+    assert kernels == ["thin", "row"]
     (row,) = tape.rows.values()
     assert row.inner == 1 and row.outer == 0  # dense: one axis
 
@@ -332,3 +349,66 @@ graph g(%x: f32[T, T] input) {
 }""")
     assert ops(graph) == ["iota", "iota", "greater_equal", "where"]
     assert [n.attrs["axis"] for n in graph.nodes[:2]] == [0, 0] and str(graph.nodes[1].output.type) == "i64[T, 1]"
+
+
+def kernels(text):
+    tape = lower(simplify(expand(simplify(parse(text)))))
+    return [i.kernel.rpartition("_")[0] for i in tape.instructions()]
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "kernel"),
+    [
+        ("1, 40", "40, 30", ["thin_gemm"]),
+        ("12, 40", "40, 30", ["thin_gemm"]),
+        ("13, 40", "40, 30", ["gemm"]),
+        ("B, 40", "40, 30", ["gemm"]),
+        ("2, 3, 40", "40, 30", ["thin_gemm"]),
+        ("2, 3, 40", "2, 40, 30", ["thin_gemm"]),
+        ("40", "40, 30", ["thin_gemm"]),
+        ("70, 40", "40, 3", ["gemm"]),
+    ],
+)
+def test_products_of_a_few_rows_have_a_kernel_of_their_own(x, y, kernel):
+    rank = max(x.count(","), y.count(","))
+    out = ", ".join([*x.split(", ")[:-1], "30" if "30" in y else "3"][-rank - 1 :])
+    where = " where B" if "B" in x else ""
+    inputs = f"%x: f32[{x}] input, %y: f32[{y}] param"
+    assert kernels(f"graph g({inputs}){where} {{\n  %0: f32[{out}] = matmul(%x, %y)\n  return out=%0\n}}") == kernel
+
+
+def test_a_factor_that_the_kernel_for_few_rows_cannot_read_goes_to_blas():
+    """Both stored transposed: neither rows of the one nor columns of the other are adjacent."""
+    text = """
+graph g(%x: f32[40, 4] input, %y: f32[30, 40] param) {
+  %0: f32[4, 40] = permute(%x) {axes=[1, 0]}
+  %1: f32[40, 30] = permute(%y) {axes=[1, 0]}
+  %2: f32[4, 30] = matmul(%0, %1)
+  return out=%2
+}"""
+    assert kernels(text) == ["gemm"]
+    text = text.replace("%x: f32[40, 4]", "%x: f32[4, 40]").replace("permute(%x) {axes=[1, 0]}", "neg(%x)")
+    assert kernels(text) == ["row", "thin_gemm"]
+
+
+NORM = """
+graph g(%x: f32[1, 64] input, %w: f32[64] param) {
+  %0: f32[1, 64] = layer_norm(%x) {axes=[1], eps=1e-05}
+  %1: f32[1, 64] = mul(%0, %w)
+  return out=%1
+}"""
+
+
+def test_a_norm_of_a_single_row_is_one_loop_nest():
+    assert len(kernels(NORM)) == 1
+    assert len(kernels(NORM.replace("64", "8192"))) > 1  # long: threads share the sums
+
+
+def test_a_sum_that_is_a_result_is_shared_out():
+    text = """
+graph g(%x: f32[64] input) {
+  %0: f32[64] = exp(%x)
+  %1: f32[] = sum(%0) {axes=[0], keepdims=false}
+  return out=%1
+}"""
+    assert kernels(text)[-1] == "combine"

@@ -117,6 +117,7 @@ def test_name_parameters_and_source_are_in_the_key_of_a_kernel():
         ("ir/ops/elementwise.py", "source of ir"),
         ("passes/fuse.py", "source of passes"),
         ("finished/building.py", "source of passes"),
+        ("planning.py", "source of passes"),
         ("runtime/kernels/gemm.py", "source of runtime"),
         ("runtime/bind.py", "source of runtime"),
         ("passes/lint/rules/zeros.py", "source of the lint"),
@@ -127,7 +128,8 @@ def test_a_source_of_ours_that_is_edited_is_named(tmp_path, fresh, file, name):
     """One character of a comment is enough: it is the file that is compared."""
     for folder in ("ir", "passes", "runtime", "evidence", "tracer", "finished"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    shutil.copy(ROOT / "linting.py", tmp_path)
+    for file_of_root in ("linting.py", "planning.py"):
+        shutil.copy(ROOT / file_of_root, tmp_path)
     before = {n: source_digest(patterns, tmp_path) for n, patterns in ingredients.SOURCES.items()}
     with (tmp_path / file).open("a") as edited:
         edited.write("#")

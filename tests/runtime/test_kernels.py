@@ -16,10 +16,11 @@ from gradtape.runtime.kernels.gather import (
     scatter_add_along,
 )
 from gradtape.runtime.kernels.gemm import HALVES, gemm
+from gradtape.runtime.kernels.thin import thin_gemm
 from gradtape.runtime.primitives import run_plain
 
 DTYPES = {"f32": np.float32, "f64": np.float64}
-MAKERS = (gemm, gather, gather_along, scatter_add, scatter_add_along, combine)
+MAKERS = (gemm, gather, gather_along, scatter_add, scatter_add_along, combine, thin_gemm)
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,25 @@ def test_gemm_over_nothing(run, dtype, tiles):
     """k = 0: the empty sum is 0"""
     empty = np.zeros((3, 0), DTYPES[dtype])
     assert (multiplied(run, dtype, empty, empty.T, (3, 3), tiles=tiles) == 0).all()
+
+
+@pytest.mark.parametrize("transposed", [True, False])
+@pytest.mark.parametrize("m", [1, 3, 4, 9])
+def test_products_of_a_few_rows(run, dtype, m, transposed):
+    """Heads stand beside each other in wider rows; the right factor is a cache, or stored transposed."""
+    rng = np.random.default_rng(0)
+    heads = 2
+    for n, k in ((1, 3), (2, 20), (5, 4), (8, 1), (4, 0)):
+        a = numbers(rng, dtype, m, heads, max(k, 1))
+        b = numbers(rng, dtype, heads, *((n, max(k, 1)) if transposed else (max(k, 1), n)))
+        c = np.full((m, heads, n), np.nan, DTYPES[dtype])
+        right = b.swapaxes(1, 2) if transposed else b
+        b_row, b_column = (1, b.shape[2]) if transposed else (n, 1)
+        run(
+            thin_gemm(dtype), flat(a), flat(b), flat(c), m, n, k, heads * a.shape[2], 1, b_row, b_column, heads * n, 1,
+            1, heads, 0, a.shape[2], 0, b[0].size, 0, n,
+        )  # fmt: skip
+        close(c, np.einsum("mhk,hkn->mhn", a[..., :k], right[:, :k]), dtype)
 
 
 def test_blas_says_what_it_is():

@@ -12,6 +12,7 @@ from gradtape.ir.verify import verify
 from gradtape.passes.autodiff import differentiate
 from gradtape.passes.rewrite import expand
 from gradtape.passes.simplify import simplify
+from gradtape.tracer import rng
 
 RNG = np.random.default_rng(0)
 X, W = RNG.standard_normal((4, 3)), RNG.standard_normal((3, 2))
@@ -180,6 +181,9 @@ def test_random_draws_of_forward_are_saved_for_backward():
         y = noisy(x) + noisy(x)
         return y, gt.grad(lambda x: (noisy(x) + noisy(x)).sum())(x)
 
+    for site in range(20):  # forward is compared with itself at the same draws, wherever these stand
+        rng._eager.site = site
+        gt.trace(gt.custom_vjp(noisy._forward, noisy._backward), X)
     graph = gt.trace(value_and_slope, X).graph
     sites = [n.attrs["site"] for n in graph.walk() if n.op == "uniform"]
     assert len(set(sites)) == len(sites) == 4  # every use has draws of its own
