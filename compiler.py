@@ -184,6 +184,15 @@ class Compiled(Displayed):
             self._latest = step.decode
         return step
 
+    def prepare_generation(self, batch: int = 1, context: int | None = None) -> None:
+        """Traces and compiles what `generate` needs for prompts of `batch` texts, so that `save` has it. A model that
+        knows no position needs its forward program alone."""
+        step = self.decoder(batch, context)
+        if isinstance(step, Decoder):
+            step.prepare()
+        else:
+            self.prepare("forward", False, [Spec((batch, step.context), "i64")])
+
     def prepare(self, entry: str, train: bool, examples: Sequence[Any]) -> None:
         """Traces and compiles an entry for example arrays or specs, without running it."""
         with self._lock:

@@ -30,14 +30,18 @@ class Decoder:
         with self.lock:
             return self.programs.variant(entry, False, inputs)[0]
 
+    def prepare(self) -> Variant:
+        """The program for prompts, made where there is none yet."""
+        if self.prefill is None:
+            self.prefill = self.program("prefill", spec((self.batch, Dim("T", max=self.context)), "i64"))
+        return self.prefill
+
     def __call__(self, ids: np.ndarray, position: int) -> np.ndarray:
         variant, inputs = self.decode, (ids, position)
         if ids.shape[1] > 1:
             if position:
                 raise ValueError(f"{ids.shape[1]} ids at position {position}: behind others they come one by one")
-            if self.prefill is None:
-                self.prefill = self.program("prefill", spec((self.batch, Dim("T", max=self.context)), "i64"))
-            variant, inputs = self.prefill, (ids,)
+            variant, inputs = self.prepare(), (ids,)
         with self.lock:
             if position == 0:
                 self.programs.generating[self.batch] = self

@@ -27,7 +27,7 @@ from .tracer.ledger import Ledger
 from .tracer.module import Module, Parameter, buffer
 from .tracer.rng import filled
 from .tracer.structure import Slot, Structure, flatten
-from .tracer.trace import Traced, is_array
+from .tracer.trace import Spec, Traced, is_array
 
 WEIGHTS = ("values", "seed")
 # What a file must have been written with: how a tape is bound to memory, and what its kernels are told.
@@ -119,6 +119,7 @@ def _saved_model(programs: Programs, saved: list[SavedProgram], weights: str, st
         seed=seed,
         step=step,
         fillings=fillings,
+        context=context if type(context := getattr(model, "context", None)) is int else None,
         optimizer="" if optimizer is None else repr(optimizer),
         rates=[_rate(options.get("lr", 0.0)) for _, options in groups],
         members=[None if held is None else [names[id(p)] for p in held if id(p) in names] for held, _ in groups],
@@ -175,6 +176,11 @@ class LoadedModel(Module):
             for part in rest[:-1]:
                 place = place.setdefault(part, {})
             place[rest[-1]] = item
+        if saved.context is not None and "context" not in vars(self):
+            object.__setattr__(self, "context", saved.context)
+
+    def setup_cache(self, batch: int) -> None:
+        """The keys and values that were kept are among the buffers of the file, for batches of the sizes it knows."""
 
     def forward(self, *args: Any) -> Any:
         raise TypeError("a loaded tape has programs and no Python of the model's; call step.forward(x)")
@@ -220,7 +226,8 @@ class LoadedPrograms(Programs):
         ]  # fmt: skip
         for index, program in fitting:
             variant = self._ready(index, program)
-            if variant.fits(arrays):
+            exact = not any(isinstance(a, Spec) for a in arrays)
+            if variant.fits(arrays) if exact else variant.covers(arrays):
                 if program.trainable and program.trainable != self.store.trainable():
                     raise ValueError(f"{entry} in {self.path} trains {len(program.trainable)} parameters; which ones "
                                      "are trained cannot be changed after loading")  # fmt: skip
@@ -229,6 +236,10 @@ class LoadedPrograms(Programs):
         held = "\n".join(f"  {p}" for p in self.saved.programs)
         mode = "train" if train else "eval"
         raise GuardViolation(f"{self.path} holds no program {entry}({shown}) in {mode} mode; it holds\n{held}")
+
+    def decodes(self) -> bool:
+        """Whether the file has programs that go on from a position."""
+        return any(program.entry == "decode" for program in self.saved.programs)
 
     def _ready(self, index: int, saved: SavedProgram) -> Variant:
         if index not in self._made:

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     "--weights", type=click.Choice(["values", "seed"]), default="values", show_default=True,
     help="the numbers of the parameters, or the seed that makes them",
 )  # fmt: skip
+@click.option("--texts", type=click.IntRange(0), default=0, help="programs that generate so many texts at a time")
 @click.option("--entries", default="step,evaluate,forward", show_default=True, help="which programs, where they apply")
-def compile_command(target: str, out: Path, weights: str, entries: str) -> None:
+def compile_command(target: str, out: Path, weights: str, texts: int, entries: str) -> None:
     """Compile TARGET ahead of time: `package.module:function`, where the function returns gt.compile(model,
     gt.spec(...), ...). `gt.load` runs the file without the model's Python and without Numba."""
     from ..runtime.program import GuardViolation
@@ -30,10 +31,12 @@ def compile_command(target: str, out: Path, weights: str, entries: str) -> None:
     if compiled.examples is None:
         raise click.ClickException(f"{target} was compiled without examples or specs; add gt.spec(...) to gt.compile")
     try:
+        if texts:
+            compiled.prepare_generation(texts)  # before the rest: it gives the model memory for keys and values
         for entry in dict.fromkeys(name.strip() for name in entries.split(",")):
             _prepare(compiled, entry)
         compiled.save(out, weights=weights)
-    except (ValueError, GuardViolation) as error:
+    except (TypeError, ValueError, GuardViolation) as error:
         raise click.ClickException(str(error)) from None
     except OSError as error:
         raise click.ClickException(f"cannot write {out}: {error.strerror}") from None

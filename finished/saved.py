@@ -71,6 +71,7 @@ class SavedModel:
     transient   buffers that are in no state_dict
     seed        that of the parameters; `draws` is that of the random numbers in programs
     fillings    how parameters are made from a seed; then `arrays` holds no parameters
+    context     how many ids a model that generates can see
     rates       for each group of the optimizer its learning rate: a number, a schedule as data, or None for a function
     members     for each group the parameters that it holds, None for all
     """
@@ -90,6 +91,7 @@ class SavedModel:
     step: int = 0
     fillings: list[Filling] | None = None
     optimizer: str = ""
+    context: int | None = None
     rates: list[Any] = field(default_factory=list)
     members: list[list[str] | None] = field(default_factory=list)
     max_norm: float | None = None
@@ -157,6 +159,7 @@ def model_parts(model: SavedModel) -> dict[str, bytes]:
         "step": model.step,
         "fillings": model.fillings,
         "optimizer": model.optimizer,
+        "context": model.context,
         "rates": model.rates,
         "members": model.members,
         "max_norm": model.max_norm,
@@ -226,7 +229,7 @@ def model_from(parts: Mapping[str, bytes]) -> SavedModel:
     about = record(
         parsed_json(_part(parts, "model")),
         "name parameters trainable aliases buffers transient shapes arrays state zeros seed draws step fillings "
-        "optimizer rates members max_norm programs objects",
+        "optimizer context rates members max_norm programs objects",
     )
     pool = [_part(parts, f"object {i}") for i in range(number(about["objects"], 0, len(parts)))]
     shapes = {name: type_from(t) for name, t in entries(about["shapes"])}
@@ -245,6 +248,7 @@ def model_from(parts: Mapping[str, bytes]) -> SavedModel:
         step=number(about["step"], 0),
         fillings=None if about["fillings"] is None else [_filling(f, shapes) for f in items(about["fillings"])],
         optimizer=text(about["optimizer"]),
+        context=None if about["context"] is None else number(about["context"], 1),
         rates=items(about["rates"]),
         members=[None if m is None else _names(m) for m in items(about["members"])],
         max_norm=about["max_norm"],

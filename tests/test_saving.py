@@ -335,3 +335,21 @@ def test_it_runs_where_there_is_nothing_but_numpy_llvmlite_and_blas(file, tmp_pa
     assert lines[0] == "no numba" and lines[1] == f"{losses} {float(step.evaluate(X, Y)).hex()} (12, 3)"
     assert lines[2].startswith("compiling a program needs Numba: pip install numba")
     assert sys.prefix not in done.stdout
+
+
+def test_a_loaded_model_generates(tmp_path):
+    """With the keys and values of earlier ids kept, as the compiled model does."""
+    gt.manual_seed(4)
+    model = gt.models.GPT(vocab=11, context=8, width=16, depth=2, heads=2)
+    step = gt.compile(model, loss=gt.cross_entropy, optimizer=gt.AdamW(lr=0.05), threads=1)
+    step.prepare_generation(1)
+    ids = np.arange(16).reshape(2, 8) % 11
+    step.prepare("step", True, (ids, ids))
+    step.save(tmp_path / "t.tape", weights="seed")
+    loaded = gt.load(tmp_path / "t.tape", threads=1)
+    for _ in range(2):
+        made = [s.generate([3, 1, 4], 4, temperature=0.7, seed=2) for s in (step, loaded)]
+        np.testing.assert_array_equal(*made)
+        assert made[0].shape == (7,) and step(ids, ids) == loaded(ids, ids)
+    with pytest.raises(ValueError, match="holds no program decode"):
+        loaded.generate([[3, 1], [4, 1]], 4)

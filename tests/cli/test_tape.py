@@ -60,6 +60,13 @@ def test_a_model_is_compiled_shown_and_loaded(run):
     assert "graph gpt(" not in run("show --short train.tape")
 
 
+def test_programs_that_generate_are_compiled_on_request(run):
+    run("compile tape_for_a_test:build --entries step --texts 1")
+    shown = run("show train.tape --short")
+    assert "program decode(" in shown and "program prefill(" in shown
+    assert gt.load("train.tape", threads=1).generate([3, 1], 4, temperature=0).shape == (6,)
+
+
 def test_entries_are_chosen(run):
     run("compile tape_for_a_test:build --entries value_and_grad --out one.tape")
     run("compile tape_for_a_test:forward_only --out two.tape")
