@@ -25,7 +25,7 @@ import referee
 from recipe import CONFIGS, Config, gradtape_model, initial_weights, synthetic_batches
 
 CASES = {"M1": ("M", 1), "M8": ("M", 8), "L1": ("L", 1), "L8": ("L", 8)}
-CHUNKS = {"M1": 8, "M8": 6, "L1": 2, "L8": 1}  # texts
+CHUNKS = {"M1": 8, "M8": 6, "L1": 1, "L8": 1}  # texts
 NAMES = ("gradtape", "gradtape whole", "torch", "torch whole")
 TEMPERATURE = 0.8
 

@@ -94,7 +94,8 @@ def _entries(
 
 
 def duration(steps: Sequence[Step], dims: Mapping[str, int]) -> float:
-    """About how many ns one thread needs: 60 multiply-adds or 2 elements of a loop to a ns."""
+    """About how many ns one thread needs: 60 multiply-adds, 7 weights that few rows meet, or 2 elements of a loop to a
+    ns."""
     total = 0.0
     for step in steps:
         if isinstance(step, Loop):
@@ -103,11 +104,15 @@ def duration(steps: Sequence[Step], dims: Mapping[str, int]) -> float:
             axes = [evaluate(d, dims) for d in step.axes]
             if step.kernel.startswith("conv"):
                 axes[3:5] = [1, 1]  # the sizes of x: those of y count
-            if step.kernel.startswith(("gather", "scatter")):
+            if step.kernel.startswith(("gather", "scatter", "dynamic")):
                 axes[-1] = 1  # the rows of the table: only those that are named are read
             if step.kernel.startswith("attention"):
                 axes[4:] = [2 * sum(axes[4:])]  # two products of pairs of positions, five backwards
-            products = step.kernel.startswith(("attention", "conv", "gemm"))
+            if step.kernel.startswith("cached_attention"):
+                axes[4:] = [sum(axes[4:])]
+            if step.kernel.startswith("thin_gemm"):
+                total += prod(axes[:2] + axes[3:]) / 7
+            products = step.kernel.startswith(("attention", "cached_attention", "conv", "gemm", "thin_gemm"))
             total += prod(axes) * (1 / 60 if products else STEPS.get(step.kernel.rpartition("_")[0], 1) / 2)
     return total
 
