@@ -7,6 +7,7 @@ stand in `programs.py`.
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -141,6 +142,17 @@ class Compiled(Displayed):
             out = self._run(variant, inputs)
             grads = {k.removeprefix("grad:"): v for k, v in out.items() if k.startswith("grad:")}
             return out["loss"][()], grads
+
+    def gradient_norms(self, *batch: Any) -> dict[str, float]:
+        """The norm of every trainable parameter's gradient on a batch, by path. It only looks: buffers stay, too."""
+        with self._lock:
+            self._prepare("value_and_grad", True, batch)  # what a function reads is known once it is traced
+            buffers = self._store.buffers()
+            kept = [b.copy() for b in buffers]
+            _, gradients = self.value_and_grad(*batch)
+            for buffer, old in zip(buffers, kept, strict=True):
+                buffer[...] = old
+            return {path: float(np.linalg.norm(g)) for path, g in gradients.items()}
 
     def evaluate(self, *batch: Any) -> Any:
         """The loss on `(*inputs, target)` in eval mode."""
@@ -352,6 +364,55 @@ class Compiled(Displayed):
         latest = self._latest
         stages = {name: latest.stages[name] for name in STAGES}
         return picture(stages, stage, latest.report, latest.traced.ledger.reentries)
+
+    def report(
+        self,
+        path: str | Path,
+        *batch: Any,
+        run: str | Path | None = None,
+        lint: Report | None = None,
+        title: str = "",
+        target: str = "",
+    ) -> Path:
+        """Writes a report on the latest program: one HTML file to look at in a browser, which needs nothing else.
+
+        batch   the arrays of a call: then times and the norms of gradients are measured on it, and nothing is trained
+        run     what a training has left behind: the folder of `gradtape train`, or CSV or JSON lines with `step`
+        lint    the findings to show, as of `gt.lint`; default those that compiling gave
+        title   what the page is called, default the model's name; `target` is what it says the program came from
+
+        Returns the path. Raises RunError (a ValueError) for a run that cannot be read.
+        """
+        from .linting import LintWarning
+        from .report import contents, page, plan_of, read_run
+
+        training = read_run(run) if run is not None else None
+        gradients: dict[str, float] = {}
+        profile = None
+        if batch:
+            with warnings.catch_warnings(action="ignore", category=LintWarning):  # the report shows what it found
+                if self.loss is not None:
+                    gradients = self.gradient_norms(*batch)
+                profile = self.profile(*batch)
+        self.graph()  # says what to do where nothing is traced yet
+        assert self._latest is not None
+        latest = self._latest
+        data = contents(
+            {name: latest.stages[name] for name in STAGES},
+            plan=plan_of(latest.program),
+            parameters={name: (p.array, p.requires_grad) for name, p in self._store.parameters},
+            store=sum(a.nbytes for a in self._store.values()),
+            lint=lint or latest.report,
+            reentries=latest.traced.ledger.reentries,
+            gradients=gradients,
+            profile=profile,
+            training=training,
+            title=title,
+            target=target,
+        )
+        path = Path(path)
+        path.write_text(page(data), encoding="utf-8")
+        return path
 
     def dot(self, stage: str = "traced", depth: int | None = None, repeats: bool = True, full: bool = False) -> Digraph:
         """The latest program at a stage as a `graphviz.Digraph`: `str(...)` is the DOT text, a notebook shows it, and

@@ -94,9 +94,9 @@ _tolerating: ContextVar[bool] = ContextVar("tolerating", default=False)
 
 
 @contextmanager
-def tolerating() -> Iterator[None]:
+def tolerating(yes: bool = True) -> Iterator[None]:
     """Inside, `lint="error"` is `lint="warn"`: what cannot learn is compiled all the same, to be looked at."""
-    token = _tolerating.set(True)
+    token = _tolerating.set(yes)
     try:
         yield
     finally:

@@ -134,3 +134,7 @@ class Store(dict[str, np.ndarray]):
                 f"  write {name} as an argument of the step, or self.{name} = gt.buffer(...), whose numbers may change",
                 stacklevel=6,
             )
+
+    def buffers(self) -> list[np.ndarray]:
+        """The arrays that forward itself may write: running statistics, caches."""
+        return [h.array for h in self._holders if isinstance(h, Buffer)]

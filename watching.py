@@ -65,10 +65,10 @@ class Watch:
             self._told.add(key)
 
     def _look(self, traced: Traced, batch: Sequence[Any]) -> None:
-        _, gradients = self.compiled.value_and_grad(*batch)
+        measured = self.compiled.gradient_norms(*batch)
         weights = {path: p.array.copy() for path, p in self.compiled.named_parameters()}
         seen = self.seen
-        norms = {p: (*seen.gradients.get(p, ()), float(np.linalg.norm(g))) for p, g in gradients.items()}
+        norms = {path: (*seen.gradients.get(path, ()), norm) for path, norm in measured.items()}
         still = {
             p: seen.still.get(p, 0) + 1 if p in self._weights and np.array_equal(w, self._weights[p]) else 0
             for p, w in weights.items()

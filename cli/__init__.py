@@ -9,6 +9,7 @@ from .generate import generate_command
 from .graph import graph_command
 from .lint import explain_command, lint_command
 from .profile import profile_command
+from .report import report_command
 from .tape import compile_command, show_command
 from .train import train_command
 
@@ -28,3 +29,4 @@ main.add_command(compile_command)
 main.add_command(show_command)
 main.add_command(cache_command)
 main.add_command(profile_command)
+main.add_command(report_command)

@@ -49,7 +49,7 @@ def profile_command(
     if compiled.examples is None:
         raise click.ClickException(f"{target} was compiled without examples or specs; add gt.spec(...) to gt.compile")
     try:
-        batch = drawn(compiled, _sizes(dims))
+        batch = drawn(compiled, sizes_of(dims))
         profile = compiled.profile(*batch, entry=entry, repeats=repeats)
         for file, write in ((trace_file, profile.trace), (json_file, lambda f: f.write_text(profile.to_json()))):
             if file is not None:
@@ -61,7 +61,7 @@ def profile_command(
     show(profile, top)
 
 
-def _sizes(text: str) -> dict[str, int]:
+def sizes_of(text: str) -> dict[str, int]:
     """`B=12,T=64` as sizes by name."""
     found = {}
     for item in filter(None, text.replace(" ", "").split(",")):
@@ -72,13 +72,14 @@ def _sizes(text: str) -> dict[str, int]:
     return found
 
 
-def drawn(compiled: Compiled, sizes: dict[str, int]) -> list[Any]:
+def drawn(compiled: Compiled, sizes: dict[str, int]) -> Any:
     """Arrays for the examples of a compiled program, drawn for specs. Raises ValueError for a size that no spec has."""
     import numpy as np
 
     from ..ir.dims import evaluate
     from ..ir.types import DTYPES
-    from ..tracer.trace import Spec
+    from ..tracer.structure import changed
+    from ..tracer.trace import Spec, is_array
 
     graph, tape = compiled.graph("traced"), compiled.graph("tape")
     assert isinstance(graph, Graph) and isinstance(tape, Tape) and compiled.examples is not None
@@ -88,17 +89,18 @@ def drawn(compiled: Compiled, sizes: dict[str, int]) -> list[Any]:
         raise ValueError(f"no spec has a size {', '.join(sorted(unknown))}; there are: {', '.join(names) or 'none'}")
     rows = {i.indexed.name: evaluate(i.indexed.size, names) for i in tape.instructions() if i.indexed is not None}
     generator = np.random.default_rng(0)
-    batch: list[Any] = []
-    for value, example in zip(graph.with_role("input"), compiled.examples, strict=True):
-        if isinstance(example, Spec):
-            shape = [evaluate(d, names) for d in example.shape]
-            if example.dtype in ("f32", "f64"):
-                drawn = generator.standard_normal(shape)
-            else:
-                drawn = generator.integers(0, rows.get(value.name, 2), shape)
-            example = drawn.astype(DTYPES[example.dtype])
-        batch.append(example)
-    return batch
+    inputs = iter(graph.with_role("input"))  # as they stand in the examples, nested ones too
+
+    def array(example: Any) -> Any:
+        value = next(inputs)
+        if not isinstance(example, Spec):
+            return example
+        shape = [evaluate(d, names) for d in example.shape]
+        if example.dtype in ("f32", "f64"):
+            return generator.standard_normal(shape).astype(DTYPES[example.dtype])
+        return generator.integers(0, rows.get(value.name, 2), shape).astype(DTYPES[example.dtype])
+
+    return changed(compiled.examples, is_array, array)
 
 
 def show(profile: Profile, top: int, console: Console | None = None) -> None:

@@ -52,9 +52,18 @@ def _options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.command("train")
 @_options
 @click.option("--resume", is_flag=False, flag_value="", default=None, metavar="[RUN]", help="go on with a run")
+@click.option(
+    "--watch",
+    is_flag=False,
+    flag_value="25",
+    default=None,
+    type=click.IntRange(1),
+    metavar="[STEPS]",
+    help="norms of gradients and updates by layer, every so many steps (25)",
+)
 @click.option("--plot/--no-plot", default=True, help="draw loss.png at the end")
 @click.option("--sample", type=click.IntRange(0), default=400, show_default=True, help="characters of text at the end")
-def train_command(resume: str | None, plot: bool, sample: int, **given: Any) -> None:
+def train_command(resume: str | None, watch: int | None, plot: bool, sample: int, **given: Any) -> None:
     """Train a model, save it, and show what it has learned: a character GPT writes text of its own."""
     from ..models.data import DataError
     from ..runtime.program import NotFinite
@@ -62,6 +71,8 @@ def train_command(resume: str | None, plot: bool, sample: int, **given: Any) -> 
 
     try:
         run = _prepare(resume, {k: v for k, v in given.items() if v is not None})
+        if watch:
+            run.watch(watch)
         _train(run)
         if plot:
             click.echo(_draw(run))
@@ -77,6 +88,7 @@ def train_command(resume: str | None, plot: bool, sample: int, **given: Any) -> 
 
 def _prepare(resume: str | None, given: dict[str, Any]) -> Run:
     from .checkpoints import load
+    from .norms import FILE as NORMS_FILE
     from .options import options_for, options_of
     from .training import Run
 
@@ -94,6 +106,7 @@ def _prepare(resume: str | None, given: dict[str, Any]) -> Run:
     run = Run(options, saved)
     if saved is None and run.log.exists():
         run.log.unlink()
+        (run.folder / NORMS_FILE).unlink(missing_ok=True)
     return run
 
 
@@ -133,7 +146,8 @@ def _train(run: Run) -> None:
 @contextmanager
 def _progress(run: Run) -> Iterator[Callable[[Report], None]]:
     """A progress bar on a terminal; elsewhere a line for every validation loss."""
-    from rich.console import Console
+    from rich.console import Console, Group
+    from rich.live import Live
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     console = Console()
@@ -152,13 +166,19 @@ def _progress(run: Run) -> Iterator[Callable[[Report], None]]:
         TextColumn("step {task.completed}/{task.total}"), BarColumn(), TextColumn("loss {task.fields[loss]:.3f}"),
         TextColumn("{task.fields[speed]:,.0f} " + per_second), TimeRemainingColumn(), TextColumn("left"),
     )  # fmt: skip
-    with Progress(*columns, console=console) as progress:
-        task = progress.add_task("", total=run.options.steps, completed=run.position, loss=float("nan"), speed=0.0)
+    progress = Progress(*columns, console=console)
+    task = progress.add_task("", total=run.options.steps, completed=run.position, loss=float("nan"), speed=0.0)
+    with Live(progress, console=console) as live:
+        looked = 0
 
         def show(report: Report) -> None:
+            nonlocal looked
             progress.update(task, completed=report.step, loss=report.loss, speed=report.per_second)
+            if run.norms is not None and run.norms.at != looked:
+                looked = run.norms.at
+                live.update(Group(run.norms.table(console.height - 5), "", progress))
             if report.val_loss is not None:
-                progress.console.print(line(report), highlight=False)
+                console.print(line(report), highlight=False)
 
         yield show
 

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from ..compiler import Compiled
 from ..compiler import compile as compile_model
 from ..models import AdamW, clip_by_global_norm, schedule
-from ..tracer import cross_entropy, manual_seed
+from ..tracer import Module, cross_entropy, manual_seed
 from .checkpoints import Checkpoint, CheckpointError, differences, save
+from .norms import FILE as NORMS_FILE
+from .norms import Norms, without_later
 from .options import Options
-from .tasks import build_model, task_for
+from .tasks import Task, build_model, task_for
 
 # what may change when a run is resumed: the loop's length and its reports, but nothing that a loss depends on
 FREE = ("steps", "eval_every", "save_every", "patience", "threads", "name", "out")
@@ -35,6 +38,28 @@ class Report:
     val_accuracy: float | None = None
 
 
+def program_for(options: Options, task: Task) -> Compiled:
+    """The training step of a run, with fresh weights."""
+    manual_seed(options.seed)
+    model = build_model(task.model)
+    step = compile_model(
+        model, loss=cross_entropy, optimizer=_optimizer(options, model), threads=options.threads or None
+    )
+    step.seed = options.seed
+    return step
+
+
+def _optimizer(o: Options, model: Module) -> Any:
+    matrices = [p for p in model.parameters() if p.ndim >= 2]
+    vectors = [p for p in model.parameters() if p.ndim < 2]
+    groups = [{"params": matrices, "weight_decay": o.weight_decay}]
+    if vectors:
+        groups.append({"params": vectors, "weight_decay": 0.0})
+    lr = schedule.warmup_cosine(o.lr, min(o.warmup, o.steps // 2), o.steps, o.min_lr)
+    optimizer = AdamW(lr=lr, betas=(0.9, 0.99), params=groups)
+    return clip_by_global_norm(optimizer, o.clip) if o.clip else optimizer
+
+
 class Run:
     """A model in training: data, compiled step, log and checkpoint in one folder."""
 
@@ -42,27 +67,19 @@ class Run:
         self.options = options
         self.folder = Path(options.out) / options.name
         self.task = task_for(options, resume.info if resume else None)
-        manual_seed(options.seed)
-        self.model = build_model(self.task.model)
-        self.step = compile_model(
-            self.model, loss=cross_entropy, optimizer=self._optimizer(), threads=options.threads or None
-        )
-        self.step.seed = options.seed
+        self.step = program_for(options, self.task)
+        assert self.step.model is not None
+        self.model = self.step.model
         self.log = self.folder / "log.jsonl"
+        self.norms: Norms | None = None
         self.reports: list[dict[str, Any]] = []
         if resume is not None:
             self._restore(resume)
 
-    def _optimizer(self) -> Any:
-        o = self.options
-        matrices = [p for p in self.model.parameters() if p.ndim >= 2]
-        vectors = [p for p in self.model.parameters() if p.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": o.weight_decay}]
-        if vectors:
-            groups.append({"params": vectors, "weight_decay": 0.0})
-        lr = schedule.warmup_cosine(o.lr, min(o.warmup, o.steps // 2), o.steps, o.min_lr)
-        optimizer = AdamW(lr=lr, betas=(0.9, 0.99), params=groups)
-        return clip_by_global_norm(optimizer, o.clip) if o.clip else optimizer
+    def watch(self, every: int) -> Norms:
+        """From now on norms of gradients and updates are measured every so many steps and kept in norms.csv."""
+        self.norms = Norms(self.step, every, self.folder / NORMS_FILE)
+        return self.norms
 
     def _restore(self, saved: Checkpoint) -> None:
         wanted = {**asdict(self.options), **self.task.model}
@@ -80,6 +97,7 @@ class Run:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         self.reports = [r for r in map(_line, lines) if r is not None and r["step"] <= self.step.step_count]
         self.log.write_text("".join(json.dumps(r) + "\n" for r in self.reports))
+        without_later(self.folder / NORMS_FILE, self.step.step_count)
 
     @property
     def position(self) -> int:
@@ -104,7 +122,7 @@ class Run:
             while self.position < o.steps and not self.converged():
                 started = time.perf_counter()
                 x, y = self.task.batch(self.position)
-                self.step(x, y)
+                self.step(x, y) if self.norms is None else self.norms.step(x, y)
                 speed = y.size / (time.perf_counter() - started)
                 last, n = self.step.last, self.position
                 assert last is not None

@@ -18,7 +18,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 _PACKAGE = str(Path(__file__).parent.parent)  # not resolved: frames name files as they were imported
-_FOLDERS = "ir/ tracer/ passes/ runtime/ evidence/ finished/ pictures/ cli/".split()
+_FOLDERS = "ir/ tracer/ passes/ runtime/ evidence/ finished/ pictures/ report/ cli/".split()
 _FILES = [
     f"{n}.py" for n in "compiler derivatives entries linting planning programs saving showing store watching".split()
 ]

@@ -245,11 +245,16 @@ class Program:
             what = f"element [{place}] of {indexed.origin}" if place else indexed.origin
         return f"{what} = {value} is out of range for {indexed.of.format(size=evaluate(indexed.size, dims))}"
 
+    def latest_plan(self) -> Plan | None:
+        """What binding decided for the sizes of the latest call with new ones; None before the first call."""
+        return next(reversed(self._bound.values())).plan if self._bound else None
+
     def largest_buffers(self, count: int = 10) -> list[tuple[str, int]]:
         """(name, bytes) of the largest buffers in the arena, at the sizes of the latest binding."""
-        if not self._bound:
+        bound = self.latest_plan()
+        if bound is None:
             return []
-        sizes = next(reversed(self._bound.values())).plan.sizes
+        sizes = bound.sizes
         found = [
             (b.name, sizes[i] * DTYPES[b.dtype].itemsize)
             for i, b in enumerate(self.tape.buffers)

@@ -27,6 +27,7 @@ INSIDE = {
     "store": {"tracer", "runtime"},
     "pictures": {"ir", "passes"},
     "showing": {"ir", "pictures"},
+    "report": {"ir", "passes", "runtime", "pictures"},
     "planning": {"ir", "passes", "runtime"},
     "finished": {"ir", "tracer", "passes", "models", "runtime", "linting", "planning"},
     "programs": {"ir", "tracer", "passes", "models", "runtime", "entries", "planning", "store", "finished"},
@@ -46,10 +47,11 @@ INSIDE = {
         "saving",
         "decoding",
         "watching",
+        "report",
     },
     "derivatives": {"ir", "tracer", "passes", "compiler"},
     "__init__": set("ir tracer passes models runtime planning compiler derivatives linting showing".split()),
-    "cli": set("ir tracer passes models runtime entries finished compiler linting pictures __init__".split()),
+    "cli": set("ir tracer passes models runtime entries finished compiler linting pictures report __init__".split()),
     "__main__": {"cli"},
 }
 
@@ -69,6 +71,7 @@ OUTSIDE = {
     "showing": set(),
     "finished": {"numpy"},
     "saving": {"numpy"},
+    "report": {"numpy"},
     "planning": set(),
     "programs": {"numpy"},
     "decoding": {"numpy"},

@@ -58,7 +58,10 @@ def test_data_files_of_the_package_are_declared() -> None:
     table = PROJECT["tool"]["setuptools"].get("package-data", {})
     for folder in package_folders()[1:]:
         name = ".".join(["gradtape", *folder.relative_to(ROOT).parts])
-        others = {file.name for file in folder.iterdir() if file.is_file() and file.suffix not in (".py", ".pyc")}
+        # also those in folders without Python, which belong to the package around them
+        inside = [f for f in folder.rglob("*") if f.is_file() and f.suffix not in (".py", ".pyc")]
+        own = [f for f in inside if next(p for p in f.parents if p in package_folders()) == folder]
+        others = {file.relative_to(folder).as_posix() for file in own}
         assert others == set(table.get(name, [])), f"{name}: name its data files in [tool.setuptools.package-data]"
 
 

@@ -29,6 +29,16 @@ def right():
     return build(gt.spec(("B", gt.Dim("T", max=6)), "i64"), gt.spec(("B",), "i64"))
 
 
+class Nested(Net):
+    def forward(self, batch):
+        return super().forward(batch["ids"]) * batch["scale"]
+
+
+def nested():
+    spec = {"ids": gt.spec((4, 6), "i64"), "scale": gt.spec((4, 3))}
+    return gt.compile(Nested(), spec, gt.spec((4,), "i64"), loss=gt.cross_entropy, optimizer=gt.SGD(lr=0.1))
+
+
 def without_specs():
     return build()
 """
@@ -59,6 +69,12 @@ def test_other_entries_and_fewer_lines(run):
     done = run("profiled:right", "--entry", "evaluate", "--repeats", "1", "--top", "0")
     assert done.exit_code == 0, done.output
     assert done.output.startswith("net evaluate: ") and "number" not in done.output
+
+
+def test_nested_examples(run):
+    done = run("profiled:nested", "--repeats", "1", "--top", "3")
+    assert done.exit_code == 0, done.output
+    assert done.output.startswith("nested step: ")
 
 
 @pytest.mark.parametrize(

@@ -141,6 +141,23 @@ def watched(model, optimizer, steps=12, every=2, warn=False):
     return watch
 
 
+def test_a_look_changes_nothing():
+    """Running statistics are those of the training alone, bit by bit, and so is all that follows from them."""
+    x, y = RNG.standard_normal((8, 4)).astype("f4"), RNG.standard_normal((8, 2)).astype("f4")
+    states = []
+    for every in (1, 1000):
+        gt.manual_seed(0)
+        model = gt.nn.Sequential(gt.nn.BatchNorm1d(4), gt.nn.Linear(4, 2))
+        step = gt.compile(model, loss=gt.mse_loss, optimizer=gt.SGD(lr=0.1), threads=1)
+        step.watch(every, warn=False)
+        for _ in range(3):
+            step(x, y)
+        states.append({name: array.copy() for name, array in model.state_dict().items()})
+    assert any("running" in name for name in states[0])
+    for name, array in states[0].items():
+        np.testing.assert_array_equal(array, states[1][name], err_msg=name)
+
+
 def test_units_that_are_never_on_are_counted_over_batches():
     watch = watched(Rectified(bias=-10.0), gt.SGD(lr=0.01))
     (finding,) = watch.report.findings

@@ -208,6 +208,13 @@ def test_trace_file(profile, tmp_path):
     assert json.loads(profile.to_json())["threads"] == profile.threads
 
 
+def test_a_program_from_a_file_is_profiled_too(step, profile, batch, tmp_path):
+    step.save(tmp_path / "step.tape")
+    loaded = gt.load(tmp_path / "step.tape")
+    found = loaded.profile(*batch, repeats=1)
+    assert [(w.kernel, w.axes) for w in found.instructions] == [(w.kernel, w.axes) for w in profile.instructions]
+
+
 def test_what_is_printed(profile):
     text = str(profile)
     assert text.startswith("net step: ") and "GFLOP/s in float32" in text
