@@ -132,9 +132,7 @@ class Judged:
         """Gives an error of compiling what there is to look at: the trace, its program, what the lint says of it."""
         error.traced, error.graph = self.traced, self.recipe.graph
         if error.report is None and self.level != "off" and self.recipe.entry in DERIVED:
-            from ..linting import examine
-
-            error.report = examine(self.traced, self.recipe.graph, self.model, self.optimizer)[0]
+            error.report = self.examined()[0]
 
     def anew(self) -> tuple[Verdict, dict[str, Any] | None]:
         """The verdict, and what can be kept of it. Raises LintError, or warns."""

@@ -3,6 +3,7 @@
 import json
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 import gradtape as gt
@@ -264,3 +265,10 @@ def test_a_model_that_checkpoints():
 def test_a_stage_that_a_program_does_not_have():
     with pytest.raises(ValueError, match="stage is one of traced"):
         picture({"traced": MODELS["mlp"]().graph("traced")}, "fused")
+
+
+def test_a_batch_that_is_cut_into_slices():
+    step = stepping(gt.models.MLP(8, 8, 2), np.ones((8, 8), "f4"), np.zeros(8, "i8"), microbatch=2)
+    loops = [c.label for c in step.picture("fused").clusters if c.kind == "loop"]
+    assert loops == ["scan, 4 rounds"]
+    assert "matmul" in {n.op for n in step.picture("fused").nodes if n.id.count("/") == 1 and n.instructions}
