@@ -5,8 +5,8 @@
 Every reading is a process of its own that trains some steps and then says how much memory it held at most. "cold" is a
 start with an empty tape cache, "warm" the next one, which finds there what the first has left; "imported" is what the
 libraries alone take, before there is a model. gradtape plans its memory: the store (parameters, optimizer state) and
-the arena (activations, temporaries, gradients). "grown" is by how much the process really grew when the first step ran,
-beside what it then touches first: arena, optimizer state and inputs. With a budget the batch is cut into slices.
+the arena (activations, temporaries, gradients); "grown" is by how much the process really grew from the finished
+program to the end of its steps, which is the arena where the plan holds. With a budget the batch is cut into slices.
 """
 
 # torch and jax come with the extra `peers`, which is not installed where types are checked:
@@ -85,11 +85,9 @@ def gradtape_steps(config, data, threads: int, budget: int) -> dict[str, float]:
     for i in range(STEPS):
         loss = float(step(*data[i % 2]))
     memory = step.memory()
-    parameters = sum(p.data.nbytes for p in model.parameters())
     return {
-        "imported": imported, "peak": peak(), "loss": loss, "arena": memory.arena, "store": memory.store,
-        "slices": memory.slices, "touched": memory.arena + memory.store - parameters + data[0].nbytes,
-        "grown": resident() - compiled,
+        "imported": imported, "peak": peak(), "loss": loss, "arena": memory.arena,
+        "slices": memory.slices, "grown": resident() - compiled,
     }  # fmt: skip
 
 
@@ -129,8 +127,8 @@ def peaks(configs: list[str], names: list[str], threads: int) -> list[str]:
 
 def plans(configs: list[str], threads: int) -> list[str]:
     rows = [
-        "| size | budget MiB | slices | arena MiB, planned | touched MiB, planned | grown MiB | peak MiB, warm |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| size | budget MiB | slices | arena MiB, planned | grown MiB | peak MiB, warm |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for config in configs:
         whole = 0
@@ -139,12 +137,12 @@ def plans(configs: list[str], threads: int) -> list[str]:
             with tempfile.TemporaryDirectory() as cache:
                 _, found = (ask("gradtape", config, threads, cache, budget) for _ in range(2))
             if not found:
-                rows.append(f"| {config} | {shown(budget)} | refused | | | | |")
+                rows.append(f"| {config} | {shown(budget)} | refused | | | |")
                 print(rows[-1], flush=True)
                 continue
             whole = whole or int(found["arena"])
             assert not budget or found["arena"] <= budget
-            figures = [shown(found[k]) for k in ("arena", "touched", "grown", "peak")]
+            figures = [shown(found[k]) for k in ("arena", "grown", "peak")]
             rows.append(
                 f"| {config} | {shown(budget) if budget else 'none'} | {found['slices']:.0f} | {' | '.join(figures)} |"
             )
