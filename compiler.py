@@ -484,7 +484,7 @@ def compile(
     optimizer     gt.AdamW(lr=1e-3), ... or a function `(param, grad, state, scalars) -> (new_param, new_state)`
     lint          "error": a model in which a parameter cannot learn is refused with a LintError, and what may be meant
                   is a LintWarning; "warn": both are warnings; "off"
-    threads       default: all CPUs of the process
+    threads       the most to use (a program that one thread soon runs stays on it); default: all CPUs of the process
     cache         whether the finished tape is looked up on disk and kept there, so that the next start is instant; see
                   docs/cache.md and `explain()`
     memory_budget bytes for activations, temporaries and gradients, which `memory().arena` tells (parameters and

@@ -228,7 +228,7 @@ CLASSES: tuple[Class, ...] = (
     _impossible(
         "I05", "a cache of kernels on disk is out of date",
         "Numba's cache is never used, and no kernel reads a global: what differs stands in its source, or is an "
-        "argument",
+        "argument; the tape cache's key names all that a tape depends on (docs/cache.md)",
         _HERE + "test_no_kernel_is_kept_under_a_name_that_could_mean_another",
     ),
 )  # fmt: skip
