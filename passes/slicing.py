@@ -290,8 +290,12 @@ def _dynamic(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, For
 
 
 def _heads(node: Node, types: Types, forms: Sequence[Form]) -> tuple[Cuts, Form]:
-    """attention and its gradient: leading axes are heads apart, the last two positions and what they hold."""
+    """attention, its gradient, and that of a cache, which has a start: leading axes are heads apart, the last two
+    positions and what they hold."""
     place = _one(_places(forms))
+    if not types[-1].ndim:  # the start, a number
+        cuts, form = _heads(node, types[:-1], forms[:-1])
+        return (*cuts, None), form
     if place.axis >= types[0].ndim - 2:
         raise Mixed("lets elements of the batch attend to each other")
     return (place,) * len(forms), place
@@ -318,6 +322,7 @@ RULES: dict[str, Rule] = {
     "attention_grad": _heads,
     "bounded": _indices,
     "broadcast_to": _broadcast_to,
+    "cached_attention": _heads,
     "concat": _alike,
     "conv": _conv,
     "conv_input": _conv,

@@ -25,6 +25,7 @@ KINDS = {
     "attention_grad": "attention",
     "bottom": "sort",
     "bounded": "gather",
+    "cached_attention": "attention",
     "check": "check",
     "combine": "combine",
     "conv": "conv",
@@ -42,6 +43,7 @@ KINDS = {
     "scatter_add_along": "gather",
     "sort": "sort",
     "sort_descending": "sort",
+    "thin_gemm": "gemm",
     "top": "sort",
 }
 # Those whose axes are (outer, count, width, rows): they move a row for each of count, however many rows there are.
@@ -97,6 +99,9 @@ OPERATIONS: dict[str, Callable[[Call, Sizes], int]] = {
     "gemm": lambda call, sizes: 2 * prod(sizes),
     "attention": lambda call, sizes: _pairs(call, sizes) * 2 * (sizes[4] + sizes[5]),
     "attention_grad": lambda call, sizes: _pairs(call, sizes) * (6 * sizes[4] + 4 * sizes[5]),
+    # of all places of the cache: how many are filled is known when it runs
+    "cached_attention": lambda call, sizes: 2 * prod(sizes[:4]) * (sizes[4] + sizes[5]),
+    "thin_gemm": lambda call, sizes: 2 * prod(sizes),
     "conv": _conv,
     "combine": lambda call, sizes: call.parts * prod(sizes),
     "cumsum": lambda call, sizes: prod(sizes),
