@@ -20,7 +20,7 @@ from gradtape.ir.interp import Interpreter
 from gradtape.ir.op import OPS
 from gradtape.ir.tape import View
 from gradtape.ir.text import parse
-from gradtape.passes import layout, lower
+from gradtape.passes import layout, places
 
 SEEDS = 20_261_124
 
@@ -82,7 +82,7 @@ def test_two_processes_make_the_same_tape() -> None:
         "    text = str(tape) + ''.join(str(r) for r in tape.rows.values())\n"
         "    print(seed, hashlib.sha256(text.encode()).hexdigest())\n"
     )
-    package = Path(lower.__file__).parents[2]
+    package = Path(places.__file__).parents[2]
     said = []
     for seed in ("1", "2"):
         path = os.pathsep.join([str(Path(fuzz.__file__).parent), str(package)])
@@ -127,7 +127,7 @@ def test_a_wrong_pass_is_found_and_made_small() -> None:
         made = right(node, source)  # type: ignore[arg-type]
         return View(source.buffer, source.offset, made.strides) if made and node.op == "slice" else made  # type: ignore[attr-defined]
 
-    with mock.patch.object(lower, "strided_view", wrong):
+    with mock.patch.object(places, "strided_view", wrong):
         report = fuzz.run("plain", range(20), fuzz.Report(), shrinks=1, say=lambda text: None)
     assert len(report.failures) > 3
     first = report.failures[0]

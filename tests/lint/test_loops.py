@@ -141,7 +141,7 @@ def test_zeros_inside_of_a_body_are_proved_and_are_zeros():
 def test_numbers_that_are_frozen_inside_of_a_body():
     def noisy(self, carry, x):
         (h,) = carry
-        return [gt.tanh(h @ self.w + x @ self.v) * (np.random.rand(2, 3) > 0.5)]
+        return [gt.tanh(h @ self.w + x @ self.v) * np.random.rand(2, 3).astype("f4")]
 
     (finding,) = [f for f in gt.lint(Body(noisy, [ZERO]), XS, XS[0], loss=gt.mse).findings if f.severity == "error"]
     assert (finding.code, finding.line) == ("GT-F04", noisy.__code__.co_firstlineno + 2)

@@ -288,13 +288,15 @@ def test_an_interrupt_leaves_nothing_half_done(script):
 def send():
     ready.wait()
     rng = np.random.default_rng(0)
-    for pause in rng.uniform(0, 2e-3, 500):
-        time.sleep(pause)
+    sent, end = 0, time.monotonic() + 30
+    while sent < 500 or (hits == 0 and time.monotonic() < end):  # on a busy machine the others may have had no turn
+        time.sleep(rng.uniform(0, 2e-3))
         signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        sent += 1
     finished.set()
 ready, finished = threading.Event(), threading.Event()
-sender = threading.Thread(target=send)
 hits = 0
+sender = threading.Thread(target=send)
 sender.start()
 while not finished.is_set():
     try:

@@ -13,7 +13,7 @@ import gradtape as gt
 X = np.arange(6, dtype="f4").reshape(2, 3) / 6
 # what is no call of an op
 OTHERS = """callback checkpoint compile custom_vjp freeze from_function grad lint manual_seed no_grad scan spec trace
-    value_and_grad buffer clip_by_global_norm""".split()
+    value_and_grad buffer clip_by_global_norm generate load""".split()
 FUNCTIONS = {n: f for n, f in vars(gt).items() if inspect.isfunction(f) and n[0] != "_" and n not in OTHERS}
 NO_ARRAYS = {
     "None": None, "a string": "abc", "a dict": {"a": 1}, "objects": np.array([None, 1], object),
