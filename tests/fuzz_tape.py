@@ -84,14 +84,14 @@ def changed_json(value: object, draw: random.Random) -> object:
         if not places:
             return draw.choice(ODD)
         holder, key = draw.choice(places)
-        if key not in holder and not (isinstance(holder, list) and isinstance(key, int) and key < len(holder)):
-            continue
+        if key not in (holder if isinstance(holder, dict) else range(len(holder))):
+            continue  # an earlier change has taken it
         kind = draw.randrange(5)
         if kind < 2:
             holder[key] = draw.choice(ODD)
         elif kind == 2:
             other, name = draw.choice(places)
-            if (isinstance(other, list) and name < len(other)) or (isinstance(other, dict) and name in other):
+            if name in (other if isinstance(other, dict) else range(len(other))):
                 holder[key] = json.loads(json.dumps(other[name]))
         elif kind == 3:
             del holder[key]
