@@ -111,7 +111,7 @@ def torch_decoder(config: Config, weights: Weights, batch: int):
             x = x + block.mlp(block.ln2(x))
         return model.head(model.ln_f(x))
 
-    model.forward = forward
+    model.forward = forward  # pyright: ignore[reportAttributeAccessIssue]: a cached step takes a position
     return model
 
 

@@ -56,15 +56,16 @@ def at(axis: str, size: int) -> tuple[Config, int]:
 
 # a contestant's process ---------------------------------------------------------------------------------------------
 def work(name: str, text: str, threads: int) -> None:
-    config = Config(*map(int, text.split("/")[:6]))
+    vocab, width, depth, heads, length, batch = map(int, text.split("/")[:6])
+    config = Config(vocab, width, depth, heads, length, batch)
     data = synthetic_batches(config, 4)
     if name == "torch":
         import torch
         from peers import torch_model, torch_run
 
-        run = torch_run(torch_model(config, initial_weights(config)), threads)
+        trained = torch_run(torch_model(config, initial_weights(config)), threads)
         before = referee.peak_memory()
-        referee.serve(run, [torch.from_numpy(d) for d in data], lambda: referee.peak_memory() - before)
+        referee.serve(trained, [torch.from_numpy(d) for d in data], lambda: referee.peak_memory() - before)
         return
     import gradtape as gt
 
