@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from .decoding import Decoder
-from .entries import check_target, objective
+from .entries import READY, as_arrays, check_target, objective
 from .ir.display import Displayed
-from .ir.foreign import objection
 from .ir.graph import Graph
 from .ir.replay import first_not_finite
 from .ir.tape import Tape
-from .ir.types import DTYPES, shown
 from .models.generation import Recomputing, Step, generate
 from .models.optim import as_optimizer
 from .passes.autodiff import GradientError
@@ -32,7 +30,6 @@ from .runtime.program import IndexOutOfRange, NotFinite
 from .runtime.threads import available_cpus
 from .tracer.module import Module, Parameter
 from .tracer.rng import initial_seed
-from .tracer.structure import rebuild
 from .tracer.trace import Spec
 
 if TYPE_CHECKING:  # the lint is imported where it is asked: a start from the cache has its verdict already
@@ -42,8 +39,6 @@ if TYPE_CHECKING:  # the lint is imported where it is asked: a start from the ca
     from .pictures import Picture
     from .runtime.profile import Profile
     from .watching import Watch
-
-READY = frozenset(DTYPES.values())  # of arrays that programs take as they are
 
 
 class Last(NamedTuple):
@@ -196,12 +191,12 @@ class Compiled(Displayed):
     def prepare(self, entry: str, train: bool, examples: Sequence[Any]) -> None:
         """Traces and compiles an entry for example arrays or specs, without running it."""
         with self._lock:
-            given = [_as_arrays(e, f"argument {i}", specs=True) for i, e in enumerate(examples)]
+            given = [as_arrays(e, f"argument {i}", specs=True) for i, e in enumerate(examples)]
             self._latest = self._programs.variant(entry, train, given)[0]
 
     def _prepare(self, entry: str, train: bool, args: Sequence[Any]) -> tuple[Variant, dict[str, Any]]:
         given = [
-            a if type(a) is np.ndarray and a.dtype in READY else _as_arrays(a, f"argument {i}")
+            a if type(a) is np.ndarray and a.dtype in READY else as_arrays(a, f"argument {i}")
             for i, a in enumerate(args)
         ]
         variant, arrays = self._programs.variant(entry, train, given)
@@ -527,48 +522,6 @@ def load(path: str | Path, threads: int | None = None, seed: int | None = None, 
     compiled._begin(programs)
     compiled.seed, compiled._step = saved.draws, saved.step
     return compiled
-
-
-# helpers ------------------------------------------------------------------------------------------------------------
-def _as_arrays(x: Any, where: str, specs: bool = False, inside: bool = False) -> Any:
-    """An argument with arrays in the place of what is one. Dicts, and lists and tuples that hold arrays, are
-    containers, in which None, bools and strings stay what they are; lists of numbers are arrays."""
-    if isinstance(x, dict):
-        return {k: _as_arrays(v, f"{where}[{k!r}]", specs, True) for k, v in x.items()}
-    if not is_input(x):
-        return rebuild(x, [_as_arrays(v, f"{where}[{i}]", specs, True) for i, v in enumerate(x)])
-    if (specs and isinstance(x, Spec)) or (inside and (x is None or isinstance(x, (bool, str, bytes)))):
-        return x
-    return _as_array(x, where)
-
-
-def is_input(x: Any) -> bool:
-    """Whether an argument is one input: an array, a number, (nested) lists of numbers; not a container of arrays."""
-    if isinstance(x, (list, tuple)):
-        return all(is_input(i) and (isinstance(i, np.generic) or not is_whole(i)) for i in x)
-    return not isinstance(x, dict)
-
-
-def is_whole(x: Any) -> bool:
-    return isinstance(x, Spec) or hasattr(x, "__array__")
-
-
-def _as_array(x: Any, where: str) -> np.ndarray:
-    try:
-        array = np.asarray(x)
-    except ValueError:
-        raise TypeError(f"{where}: the lists in {shown(x)} are not equally long") from None
-    if array.dtype.kind not in "fiub":
-        fact = objection(x) or f"an array of dtype {array.dtype} is not one of numbers"
-        raise TypeError(f"{where}: {fact}")
-    if array.dtype == np.float16:
-        listed = ", ".join(DTYPES)
-        raise TypeError(f"{where}: dtype float16 is not one of {listed}; write x.astype('float32')")
-    if array.dtype not in DTYPES.values():
-        array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float64)
-    if not isinstance(x, (np.ndarray, np.generic)) and array.dtype == np.float64:
-        array = array.astype(np.float32)  # Python numbers and lists take the default dtype
-    return array
 
 
 __all__ = [

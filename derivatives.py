@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .compiler import Compiled, GradientError, is_input
+from .compiler import Compiled, GradientError
+from .entries import is_input
 from .ir.graph import Value
 from .ir.op import OPS
 from .ir.types import DTYPES, shown

@@ -1,4 +1,4 @@
-"""What a program is traced from: a model or function, with its loss, seen from one of its entries.
+"""What a program is traced from: a model or function, with its loss, seen from one of its entries, and its arguments.
 
 An entry is `step`, `value_and_grad` or `evaluate` (the loss of `(*inputs, target)`), `forward` (the output), or
 `prefill` and `decode` (the last logits of a model that generates, at position 0 and at one of run time).
@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from .ir.foreign import objection
 from .ir.graph import Graph, Operand
 from .ir.location import scope
-from .ir.types import dtype_name
+from .ir.types import DTYPES, dtype_name, shown
 from .tracer.module import Module
-from .tracer.trace import spec, trace
+from .tracer.structure import rebuild
+from .tracer.trace import Spec, spec, trace
 
+READY = frozenset(DTYPES.values())  # of arrays that programs take as they are
 FORWARD = ("forward", "prefill", "decode")  # the entries that ask for no loss
 
 
@@ -115,3 +118,46 @@ def only_output(graph: Graph) -> Operand:
         write = "loss.mean()" if found else "return"
         raise TypeError(f"the loss is one float scalar, got {listed}; write {write}")
     return found[0]
+
+
+# arguments -----------------------------------------------------------------------------------------------------------
+def as_arrays(x: Any, where: str, specs: bool = False, inside: bool = False) -> Any:
+    """An argument with arrays in the place of what is one. Dicts, and lists and tuples that hold arrays, are
+    containers, in which None, bools and strings stay what they are; lists of numbers are arrays."""
+    if isinstance(x, dict):
+        return {k: as_arrays(v, f"{where}[{k!r}]", specs, True) for k, v in x.items()}
+    if not is_input(x):
+        return rebuild(x, [as_arrays(v, f"{where}[{i}]", specs, True) for i, v in enumerate(x)])
+    if (specs and isinstance(x, Spec)) or (inside and (x is None or isinstance(x, (bool, str, bytes)))):
+        return x
+    return _as_array(x, where)
+
+
+def is_input(x: Any) -> bool:
+    """Whether an argument is one input: an array, a number, (nested) lists of numbers; not a container of arrays."""
+    if isinstance(x, (list, tuple)):
+        return all(is_input(i) and (isinstance(i, np.generic) or not is_whole(i)) for i in x)
+    return not isinstance(x, dict)
+
+
+def is_whole(x: Any) -> bool:
+    """Whether it is an array, or stands for one."""
+    return isinstance(x, Spec) or hasattr(x, "__array__")
+
+
+def _as_array(x: Any, where: str) -> np.ndarray:
+    try:
+        array = np.asarray(x)
+    except ValueError:
+        raise TypeError(f"{where}: the lists in {shown(x)} are not equally long") from None
+    if array.dtype.kind not in "fiub":
+        fact = objection(x) or f"an array of dtype {array.dtype} is not one of numbers"
+        raise TypeError(f"{where}: {fact}")
+    if array.dtype == np.float16:
+        listed = ", ".join(DTYPES)
+        raise TypeError(f"{where}: dtype float16 is not one of {listed}; write x.astype('float32')")
+    if array.dtype not in DTYPES.values():
+        array = array.astype(np.int64 if array.dtype.kind in "iu" else np.float64)
+    if not isinstance(x, (np.ndarray, np.generic)) and array.dtype == np.float64:
+        array = array.astype(np.float32)  # Python numbers and lists take the default dtype
+    return array

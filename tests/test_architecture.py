@@ -49,7 +49,7 @@ INSIDE = {
         "watching",
         "report",
     },
-    "derivatives": {"ir", "tracer", "passes", "compiler"},
+    "derivatives": {"ir", "tracer", "passes", "entries", "compiler"},
     "__init__": set("ir tracer passes models runtime planning compiler derivatives linting showing".split()),
     "cli": set("ir tracer passes models runtime entries finished compiler linting pictures report __init__".split()),
     "__main__": {"cli"},
